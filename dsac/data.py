@@ -1,0 +1,58 @@
+"""What passes between the parts: a Transition on its way into memory, a Batch on its way out.
+
+Letters: S learners, N worlds of one learner, T steps, B batch, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROLES = {"parameters": 0, "action": 1, "update": 2, "replay": 3, "environment": 4, "evaluation": 5}
+
+
+class Transition(NamedTuple):
+    """One block of experience as the collector returns it, numpy arrays, time first.
+
+    obs         (T, S, N, O) float32, what the policy saw
+    action      (T, S, N, A) float32, as the policy drew it (the environment clips to [-1, 1])
+    reward      (T, S, N) float32, raw, as the task defines it
+    next_obs    (T, S, N, O) float32, the true successor, also at the end of an episode
+    terminated  (T, S, N) bool, the task ended
+    truncated   (T, S, N) bool, the clock ended
+    """
+
+    obs: Any
+    action: Any
+    reward: Any
+    next_obs: Any
+    terminated: Any
+    truncated: Any
+
+
+class Batch(NamedTuple):
+    """Transitions drawn for one gradient step, tensors on the learner's device.
+
+    obs       (S, B, O)
+    action    (S, B, A)
+    reward    (S, B), the sum of gamma^i r_i over the steps taken (one, unless n-step)
+    next_obs  (S, B, O), the observation after those steps
+    discount  (S, B), gamma^steps where the task goes on or the clock ended, 0 where it terminated
+    """
+
+    obs: Any
+    action: Any
+    reward: Any
+    next_obs: Any
+    discount: Any
+
+
+def seed_sequence(seed: int, role: str, index: int = 0) -> np.random.SeedSequence:
+    """The one source of seeds: distinct streams for every (run seed, role, index)."""
+    return np.random.SeedSequence((seed, ROLES[role], index))
+
+
+def derived_seed(seed: int, role: str, index: int = 0) -> int:
+    """A 63-bit integer from seed_sequence, for generators that want a number."""
+    return int(seed_sequence(seed, role, index).generate_state(1, np.uint64)[0] >> 1)

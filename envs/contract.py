@@ -1,0 +1,99 @@
+"""What every environment backend promises to the collector: shapes, units and the meaning of each field.
+
+Letters: N worlds of one learner, O observation entries, A action entries, K reward terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+class EnvironmentError(RuntimeError):
+    """An environment cannot be built or stepped; the message names the environment, the cause and the remedy."""
+
+
+class UnsuitableEnvironment(ValueError):
+    """The request cannot be served: unknown name, discrete or unbounded actions, an observation that is not a Box."""
+
+
+class EnvSpec(NamedTuple):
+    """What a task looks like from outside.
+
+    id                  (str) the full task id with its version, "Humanoid-v5"
+    obs_dim             O
+    action_dim          A
+    action_low, _high   (A,) float32, in the task's own units (Nm, m, rad; whatever its actuators take)
+    dt                  seconds between two actions; 0 where the backend does not know
+    obs_names           O names, in order
+    action_names        A names, in order (actuator names for MuJoCo)
+    reward_terms        K names of the parts of the reward that a Step carries for the logs
+    """
+
+    id: str
+    obs_dim: int
+    action_dim: int
+    action_low: FloatArray
+    action_high: FloatArray
+    dt: float
+    obs_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    reward_terms: tuple[str, ...]
+
+
+class Step(NamedTuple):
+    """The answer to one action in each of N worlds. The arrays are the caller's: a later step does not change them.
+
+    next_obs      (N, O) float32, the true successor of the action, also on the last step of an episode
+    reward        (N,) float32, as the task defines it, never scaled
+    terminated    (N,) bool, the task ended: no value beyond
+    truncated     (N,) bool, the clock ended: bootstrap from next_obs
+    obs           (N, O) float32, what to act on now: next_obs, or the first observation of the next episode
+    reward_terms  (N, K) float32, the parts of the reward named in EnvSpec.reward_terms
+    """
+
+    next_obs: FloatArray
+    reward: FloatArray
+    terminated: BoolArray
+    truncated: BoolArray
+    obs: FloatArray
+    reward_terms: FloatArray
+
+
+class VecEnv(Protocol):
+    """N worlds of one task, stepped together; a world whose episode ended is reset within the same step.
+
+    exact_state   True where load_state_dict makes the next steps bit-identical to those of the saved worlds
+    """
+
+    spec: EnvSpec
+    num_envs: int
+    exact_state: bool
+
+    def reset(self, seed: int) -> FloatArray:
+        """Start a new episode in every world, world i from SeedSequence((seed, i)); returns obs (N, O)."""
+        ...
+
+    def step(self, action: FloatArray) -> Step:
+        """Apply actions (N, A). In units "unit" they are clipped to [-1, 1] and mapped onto the task's limits here.
+
+        Raises EnvironmentError when an action is not finite (before the simulator sees it) or a world fails.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on: a tree of dicts and lists with numpy arrays, numbers and strings."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state_dict of the same task and number of worlds."""
+        ...
+
+    def close(self) -> None:
+        """Release what the worlds hold."""
+        ...
