@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
 
-class EnvironmentError(RuntimeError):
+class EnvironmentFault(RuntimeError):
     """An environment cannot be built or stepped; the message names the environment, the cause and the remedy."""
 
 
@@ -80,9 +80,10 @@ class VecEnv(Protocol):
         ...
 
     def step(self, action: FloatArray) -> Step:
-        """Apply actions (N, A). In units "unit" they are clipped to [-1, 1] and mapped onto the task's limits here.
+        """Apply actions (N, A). They are clipped to [-1, 1] and mapped onto the task's limits here,
+        or, where the worlds were made with action_units="env", taken in the task's units and clipped to its limits.
 
-        Raises EnvironmentError when an action is not finite (before the simulator sees it) or a world fails.
+        Raises EnvironmentFault when an action is not finite (before the simulator sees it) or a world fails.
         """
         ...
 
