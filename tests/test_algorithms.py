@@ -118,11 +118,15 @@ def test_updates_equal_the_reference(name: str, index: int):
         policy_step = step % algorithm.delay == 0
         algorithm.update(batch, noise, policy_step)
         one = {key: value[0] for key, value in batch._asdict().items()}
-        draws = {key: value[0].reshape(-1, value.shape[-1]) if key == "value" else value[0] for key, value in noise.items()}
+        draws = {
+            key: value[0].reshape(-1, value.shape[-1]) if key == "value" else value[0] for key, value in noise.items()
+        }
         reference.update(one, draws, policy_step)
         if step + 1 in (1, 2, 10):
             compare(networks_of(algorithm), reference.parameters, f"parameters after {step + 1}")
-            compare(networks_of(algorithm, targets=True), getattr(reference, "targets", {}), f"targets after {step + 1}")
+            compare(
+                networks_of(algorithm, targets=True), getattr(reference, "targets", {}), f"targets after {step + 1}"
+            )
             if hasattr(algorithm, "log_alpha") and algorithm.config.learn_temperature:
                 torch.testing.assert_close(algorithm.log_alpha[0], reference.log_alpha.detach(), rtol=0, atol=1e-9)
             if hasattr(algorithm, "sigma_average"):
@@ -149,7 +153,9 @@ def test_stacked_learners_equal_separate_ones(name: str):
         run_updates(alone, 6)
         for (key, mine), theirs in zip(together.state_dict().items(), alone.state_dict().values(), strict=True):
             if mine.ndim:  # a learning rate is common to all
-                torch.testing.assert_close(mine[learner], theirs[0], rtol=0, atol=1e-12, msg=f"learner {learner}: {key}")
+                torch.testing.assert_close(
+                    mine[learner], theirs[0], rtol=0, atol=1e-12, msg=f"learner {learner}: {key}"
+                )
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
