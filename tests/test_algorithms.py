@@ -1,4 +1,4 @@
-"""Every algorithm, found through conf/algo: equal to an independent reference, the same stacked or alone, able to learn."""
+"""Every algorithm, found through conf/algo: equal to a reference, the same stacked or alone, able to learn."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ IDS = [(name, index) for name in CASES for index in range(len(CASES[name]))]
 
 @pytest.mark.parametrize(("name", "index"), IDS)
 def test_updates_equal_the_reference(name: str, index: int):
-    """Catches any wrong sign, target, detach, order or moment: 1, 2 and 10 updates against code from the formulas."""
+    """Catches any wrong sign, target, detach, order or moment: against code written from the formulas alone."""
     module, options, changes = CASES[name][index]
     reference_module = importlib.import_module(f"reference.{module}")
     algorithm = make_algorithm(name, seeds=(3,), **changes).double()
@@ -145,7 +145,7 @@ def compare(found: dict[str, Any], expected: dict[str, Any], where: str) -> None
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_stacked_learners_equal_separate_ones(name: str):
-    """Catches a mean over learners, a shared moment or clip norm, initialisation that depends on the number of seeds."""
+    """Catches a mean over learners, a shared moment or clip norm, and a seed that depends on the others."""
     together = make_algorithm(name, seeds=(0, 1, 2)).double()
     run_updates(together, 6)
     for learner in range(3):
@@ -190,7 +190,7 @@ def test_state_is_in_the_state_dict(name: str):
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("normalized", [False, True])
 def test_policy_is_what_acts_without_noise(name: str, normalized: bool):
-    """Catches a second forward pass that drifts: the exported policy equals `act` at zero noise, in the task's units."""
+    """Catches a second forward pass that drifts: the policy equals `act` at zero noise, in the task's units."""
     algorithm = make_algorithm(name, seeds=(0, 1), spec=make_spec(limit=0.4), observation_normalization=normalized)
     if normalized:
         algorithm.observations.observe(torch.randn(7, 2, 4, 5) * 3 + 1)

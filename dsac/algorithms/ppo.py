@@ -142,7 +142,7 @@ class PPO(Algorithm):
                 reward = reward.clamp(-c.reward_clip, c.reward_clip)
         obs, next_obs = by_learner(self.normalize, obs), by_learner(self.normalize, next_obs)
         value, next_value = (by_learner(self.critic, x).squeeze(-1) for x in (obs, next_obs))
-        log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std[:, None], action)
+        log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std, action)
         advantage = gae(reward * c.reward_scale, value, next_value, terminated, truncated, c.gamma, c.gae_lambda)
         self.stopped.zero_()
         return Sample(obs, action, log_prob, value, advantage, advantage + value)
