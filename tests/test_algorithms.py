@@ -94,11 +94,11 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "td3": [("td3", {}, {}), ("td3", {"delay_targets": True}, {"delay_targets": True})],
     "ddpg": [("ddpg", {}, {})],
     "ppo": [
-        ("ppo", {"value_coefficient": 0.5, "max_gradient_norm": 0.5}, {}),
+        ("ppo", {"value_coefficient": 0.25, "max_gradient_norm": 0.5, "normalise_advantage": False}, {}),
         ("ppo", {"value_coefficient": 0.5, "max_gradient_norm": None, "clip_high": 0.3, "value_clip": 0.2,
-                 "entropy_coefficient": 0.01, "kl_coefficient": 0.2, "normalise_advantage": False},
+                 "entropy_coefficient": 0.01, "kl_coefficient": 0.2},
          {"gradient_clip": None, "clip_high": 0.3, "value_clip": 0.2, "entropy_coefficient": 0.01, "kl_penalty": 0.2,
-          "advantage_normalization": False}),
+          "advantage_normalization": True, "value_coefficient": 0.5}),
     ],
 }  # fmt: skip
 IDS = [(name, index) for name in CASES for index in range(len(CASES[name]))]

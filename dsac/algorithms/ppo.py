@@ -46,15 +46,15 @@ class PPOConfig(AlgorithmConfig):
     gae_lambda: float = between(0.95, 0.0, 1.0)
     clip_low: float = between(0.2, 0.0, 1.0)
     clip_high: float = at_least(0.2, 0.0)
-    value_coefficient: float = at_least(0.5, 0.0)
+    value_coefficient: float = at_least(0.25, 0.0)
     value_clip: float | None = positive(None)
     entropy_coefficient: float = at_least(0.0, 0.0)
     kl_penalty: float = at_least(0.0, 0.0)
     kl_adaptive_target: float | None = positive(None)
     target_kl: float | None = positive(None)
     gradient_clip: float | None = positive(0.5)
-    advantage_normalization: bool = True
-    initial_log_std: float = 0.0
+    advantage_normalization: bool = False
+    initial_log_std: float = -0.5
 
     def problems(self) -> list[str]:
         """Contradictions between fields, one line each."""
