@@ -44,4 +44,4 @@ class Updater:
         """Continue with the saved counter and generators."""
         self.count = state["count"]
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(torch.as_tensor(saved))
+            generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch

@@ -108,7 +108,7 @@ class Collector:
         for env, saved in zip(self.envs, state["envs"], strict=True):
             env.load_state_dict(saved)
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(torch.as_tensor(saved))
+            generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
         self.finished = [
             [Episode(return_, length, tuple(terms)) for return_, length, terms in episodes]
             for episodes in state["finished"]

@@ -49,10 +49,10 @@ class Batch(NamedTuple):
 
 
 def seed_sequence(seed: int, role: str, index: int = 0) -> np.random.SeedSequence:
-    """The one source of seeds: distinct streams for every (run seed, role, index)."""
+    """The one source of seeds: a stream for every (run seed, role, index)."""
     return np.random.SeedSequence((seed, ROLES[role], index))
 
 
 def derived_seed(seed: int, role: str, index: int = 0) -> int:
-    """A 63-bit integer from seed_sequence, for generators that want a number."""
+    """A 63-bit integer from seed_sequence; torch's generator on the CPU keeps its low 32 bits."""
     return int(seed_sequence(seed, role, index).generate_state(1, np.uint64)[0] >> 1)

@@ -96,6 +96,10 @@ class PPO(Algorithm):
         super().__init__(spec, config, seeds)
         learners, sizes = self.learners, config.hidden_sizes
         self.horizon = config.horizon
+        if config.observation_normalization or config.reward_normalization:
+            self.warmup_env_steps = (
+                config.horizon * config.num_envs
+            )  # the first statistics come from a block of its own
         self.actor = MLP(
             (learners,),
             spec.obs_dim,
