@@ -1,22 +1,25 @@
 """From words on the command line to frozen, checked values; all that is wrong is said at once, before a file is made.
 
 Hydra composes conf/, a strict loader turns the tree into the dataclasses of train.py's config and of the algorithm.
+Values are data: nothing in them is resolved, imported or run.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
-import types
+import importlib.util
 import typing
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dsac.fields import at_least, choice
+from dsac.strict import lists, plain_value, read, shown, unknown_key
 
 
 class ConfigError(ValueError):
@@ -70,7 +73,9 @@ class TrainConfig:
         return [self.seed + learner for learner in range(self.learners)]
 
 
+GROUPS = ("algo", "env")  # words that choose a file below conf/
 SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level words for fields of the algorithm
+CADENCES = ("log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps")
 
 
 def conf_folder() -> Path:
@@ -81,80 +86,90 @@ def conf_folder() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """The yaml files of a group: algo, env, experiment."""
+    """The yaml files of a group: algo, env."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-def compose(words: Sequence[str]) -> dict[str, Any]:
+def refuse_shadowed_envs() -> None:
+    """Raise ConfigError where `import envs` would find something else than the package beside this one."""
+    ours = Path(__file__).resolve().parent.parent / "envs" / "__init__.py"
+    spec = importlib.util.find_spec("envs")
+    found = spec.origin if spec else None
+    if found is None or Path(found).resolve() != ours:
+        raise ConfigError(f"{found} hides the package envs of this program: rename it, or start from another folder")
+
+
+def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str, Any]:
     """key=value words -> the plain tree of conf/train.yaml with the groups chosen and the values set.
 
-    Raises ConfigError for a malformed word, an unknown key or an unknown choice, with the nearest known name.
+    What is malformed, unknown or ambiguous is left out of the tree and noted in `problems`, with the nearest name, for
+    `load` to report beside what it finds; without such a list ConfigError is raised here.
     """
+    if problems is None:
+        tree = compose(words, problems := [])
+        if problems:
+            raise ConfigError(*problems)
+        return tree
+    pairs = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key.startswith(("+", "~", "-")):
+            problems.append(f"{word!r} is not key=value (see --help)")
+        elif "${" in word:
+            problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
+        else:
+            pairs.append((key, value))
+    chosen = {key: value for key, value in pairs if key in GROUPS}
+    refused = {group: problem for group, name in chosen.items() if (problem := unknown_choice(group, name))}
+    problems += refused.values()
+    chosen = {group: name for group, name in chosen.items() if group not in refused}
+    tree = composed({group: known_choice(group, name) for group, name in chosen.items()})
+
+    values = {key: value for key, value in pairs if key not in GROUPS}
+    for key in SHORTCUTS:
+        if key in values and f"algo.{key}" in values:
+            problems.append(
+                f"{key}={values[key]} and algo.{key}={values[f'algo.{key}']} say the same: give one of them"
+            )
+    known = flat_keys(tree)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if section in GROUPS and name == "name":
+            problems.append(f"{key}={value}: choose it with {section}={value}")
+        elif key in known:
+            set_value(tree, key, plain_value(value))
+        elif section not in refused:
+            problems.append(unknown_key(key, known))
+    return tree
+
+
+def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
+    """conf/train.yaml with the given choices, by group. An algorithm outside the package brings its own defaults."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    malformed = [word for word in words if "=" not in word or word.startswith(("+", "~", "-"))]
-    if malformed:
-        raise ConfigError(*(f"{word!r} is not key=value (see --help)" for word in malformed))
-    pairs = [(key, value) for key, _, value in (word.partition("=") for word in words)]
-    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
-    chosen = {key: value for key, value in pairs if key in groups}
-    module = chosen["algo"] if "." in chosen.get("algo", "") else None
-    problems = [problem for group, name in chosen.items() if (problem := unknown_choice(group, name))]
-    if problems:
-        raise ConfigError(*problems)
-    group_words = [
-        f"{key}={known_choice(key, value)}" for key, value in chosen.items() if not (module and key == "algo")
-    ]
-    with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
-        try:
-            tree = hydra_compose("train", group_words)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(str(error).splitlines()[0]) from error
-    OmegaConf.set_struct(tree, False)
-    if module:
-        tree.algo = algorithm_defaults(module)
-    known = flat_keys(OmegaConf.to_container(tree, resolve=False))
-    for key, value in pairs:
-        if key in groups:
-            continue
-        if key not in known:
-            problems.append(unknown_key(key, known))
-            continue
-        try:
-            OmegaConf.update(tree, key, plain_value(value))
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            problems.append(f"{key}={value}: {str(error).splitlines()[0]}")
-    if problems:
-        raise ConfigError(*problems)
-    container = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
-def plain_value(text: str) -> Any:
-    """The value of a word as yaml reads it, with 1e6 and 1_000 as numbers."""
+    inside = [f"{group}={name}" for group, name in chosen.items() if name in choices(group)]
     try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return yaml.safe_load(text) if text else None
+        with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
+            container = OmegaConf.to_container(hydra_compose("train", inside), resolve=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{conf_folder()}: {str(error).splitlines()[0]}") from error
+    tree = typing.cast("dict[str, Any]", container)
+    module = chosen.get("algo", "")
+    if "." in module:
+        task = yaml.safe_load((conf_folder() / "env" / f"{tree['env']['name']}.yaml").read_text())
+        tree["algo"] = algorithm_defaults(module) | task.get("algo", {})
+    return tree
 
 
 def algorithm_defaults(module: str) -> dict[str, Any]:
-    """The defaults of an algorithm outside the package, which has no yaml in conf/algo."""
-    from dsac.algorithms import load
+    """The defaults of an algorithm outside the package, which has no yaml in conf/algo. Raises ValueError."""
+    from dsac.algorithms import load as load_algorithm
 
-    try:
-        return {**dataclasses.asdict(load(module).Config(name=module))}
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    return typing.cast("dict[str, Any]", lists(dataclasses.asdict(load_algorithm(module).Config(name=module))))
 
 
 def known_choice(group: str, name: str) -> str:
@@ -164,27 +179,34 @@ def known_choice(group: str, name: str) -> str:
 
 def unknown_choice(group: str, name: str) -> str | None:
     """What is wrong with a choice, or None."""
-    if known_choice(group, name) in choices(group) or (group == "algo" and "." in name):
+    if known_choice(group, name) in choices(group):
+        return None
+    if group == "algo" and "." in name and all(part.isidentifier() for part in name.split(".")):
+        try:
+            algorithm_defaults(name)
+        except ValueError as error:
+            return f"algo={name}: {error}"
         return None
     if group == "env":
-        import envs
-        from envs.contract import UnsuitableEnvironment
-
-        try:
-            envs.resolve(name)
-        except UnsuitableEnvironment as error:
-            return f"env={name}: {error}"
+        return env_problem(name, None)
     near = difflib.get_close_matches(name, choices(group), 1)
     return f"{group}={name}: " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(choices(group))}")
 
 
-def unknown_key(key: str, known: Sequence[str]) -> str:
-    """The line that refuses a key, with the nearest known one."""
-    near = difflib.get_close_matches(key, known, 1, 0.5) or [other for other in known if other.endswith(f".{key}")][:1]
-    return f"unknown key {key!r}" + (f": did you mean {near[0]}?" if near else " (--help lists the keys)")
+def env_problem(name: str, env_id: str | None) -> str | None:
+    """What is wrong with a task or a Gymnasium id, or None; no world is built."""
+    import envs
+    from envs.contract import UnsuitableEnvironment
+
+    try:
+        envs.resolve(name, env_id)
+    except UnsuitableEnvironment as error:
+        given = f"env={name}" if env_id is None else f"env.id={env_id}"
+        return str(error) if str(error).startswith(given) else f"{given}: {error}"
+    return None
 
 
-def flat_keys(tree: Any, prefix: str = "") -> list[str]:
+def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Every key of a nested tree in dotted form, sections included."""
     keys = []
     for key, value in tree.items():
@@ -194,125 +216,98 @@ def flat_keys(tree: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def load(tree: dict[str, Any]) -> TrainConfig:
-    """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with every problem found."""
-    from dsac.algorithms import load as load_algorithm
+def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key that the tree has."""
+    *sections, name = key.split(".")
+    for section in sections:
+        if not isinstance(tree[section], dict):
+            return  # the section itself was given a value, which the loader refuses
+        tree = tree[section]
+    tree[name] = value
 
-    tree = {**tree, "algo": dict(tree["algo"])}
-    problems: list[str] = []
+
+def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
+    """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with every problem, those given too."""
+    found = list(problems)
+    tree = {key: copy.copy(value) for key, value in tree.items() if key != "resume"}
+    algo = tree.get("algo")
     for key in SHORTCUTS:
         value = tree.pop(key, None)
-        if value is None:
-            continue
-        if key in tree["algo"]:
-            tree["algo"][key] = value
-        else:
-            problems.append(
-                f"{key}={value}: {tree['algo'].get('name')} has no such setting, its updates follow from its epochs"
-            )
-    for key in ("experiment", "resume"):
-        tree.pop(key, None)
-    try:
-        algorithm = load_algorithm(str(tree["algo"].get("name")))
-    except ValueError as error:
-        raise ConfigError(*problems, str(error)) from error
-    values = read(TrainConfig, tree, "", problems, {"algo": algorithm.Config, "env": EnvConfig, "eval": EvalConfig})
-    if problems:
-        raise ConfigError(*problems)
-    config = TrainConfig(**values)
-    problems += getattr(config.algo, "problems", list)()
-    if problems:
-        raise ConfigError(*problems)
+        if value is not None and isinstance(algo, dict):
+            if key not in algo:
+                found.append(unknown_key(f"algo.{key}", ()))
+            else:
+                algo[key] = value
+    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig}
+    if not isinstance(algo, dict):
+        found.append(f"algo={shown(algo)} must be a section of keys")
+    else:
+        schema = algorithm_schema(algo.get("name"), found)
+        sections |= {"algo": schema} if schema else {}
+    values = read(TrainConfig, tree, "", found, sections)
+    config = TrainConfig(**values) if "algo" in sections else None
+    if config and config.env and (problem := env_problem(config.env.name, config.env.id)):
+        found.append(problem)
+    if config and config.algo:
+        found += getattr(config.algo, "problems", list)()
+    if found or config is None:
+        raise ConfigError(*found)
     return config
 
 
-def read(
-    schema: type[Any], tree: Any, path: str, problems: list[str], sections: dict[str, type[Any]] | None = None
-) -> dict[str, Any]:
-    """The constructor arguments of a dataclass from a plain tree; what is wrong is appended to `problems`."""
-    if not isinstance(tree, dict):
-        problems.append(f"{path.rstrip('.') or 'config'}={tree!r} must be a section of keys")
-        return {}
-    hints = typing.get_type_hints(schema)
-    fields = {field.name: field for field in dataclasses.fields(schema)}
-    problems += [unknown_key(f"{path}{key}", [f"{path}{name}" for name in fields]) for key in tree if key not in fields]
-    values = {}
-    for name, field in fields.items():
-        key = f"{path}{name}"
-        if sections and name in sections:
-            before = len(problems)
-            arguments = read(sections[name], tree.get(name), f"{key}.", problems)
-            values[name] = sections[name](**arguments) if len(problems) == before else None
-        elif name in tree:
-            values[name] = checked(tree[name], hints[name], field.metadata, key, problems)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            problems.append(f"{key} is missing")
-    return values
+def algorithm_schema(name: Any, problems: list[str]) -> type[Any] | None:
+    """The Config of an algorithm, or None with the reason noted."""
+    from dsac.algorithms import load as load_algorithm
 
-
-def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> Any:
-    """The value as its field's type, within its range; a problem is noted and the value returned as it is otherwise."""
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if value is None and type(None) in options:
-        return None
-    wanted = next(option for option in options if option is not type(None))
     try:
-        value = as_type(value, wanted)
-    except (TypeError, ValueError):
-        problems.append(f"{key}={value!r} must be {describe_type(wanted)}")
-        return value
-    if "options" in rule and value not in rule["options"]:
-        near = difflib.get_close_matches(str(value), rule["options"], 1)
-        problems.append(
-            f"{key}={value} must be one of {', '.join(rule['options'])}" + (f": {near[0]}?" if near else "")
-        )
-    low, high, above = rule.get("low"), rule.get("high"), rule.get("above")
-    numbers = isinstance(value, int | float) and not isinstance(value, bool)
-    if numbers and not (
-        (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
-    ):
-        bounds = [f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else ""]
-        bounds.append(f"above {above}" if above is not None else "")
-        problems.append(f"{key}={value} must be {' and '.join(filter(None, bounds))}")
-    return value
+        return load_algorithm(str(name)).Config
+    except ValueError as error:
+        problems.append(f"algo={name}: {error}")
+        return None
 
 
-def as_type(value: Any, wanted: Any) -> Any:
-    """`value` as the wanted plain type, nothing lost: 1e6 is an int, 1.5 is not. Raises TypeError or ValueError."""
-    if wanted == tuple[int, ...]:
-        if not isinstance(value, list | tuple) or not value:
-            raise TypeError
-        entries = tuple(as_type(entry, int) for entry in value)
-        if min(entries) < 1:
-            raise ValueError
-        return entries
-    if wanted is bool or isinstance(value, bool):
-        if wanted is bool and isinstance(value, bool):
-            return value
-        raise TypeError
-    if wanted is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if wanted is float and isinstance(value, int | float) and abs(value) < float("inf"):
-        return float(value)
-    if wanted in (int, str) and isinstance(value, wanted):
-        return value
-    raise TypeError
+def remark(config: TrainConfig) -> str | None:
+    """One line about cadences and a warm-up beyond the budget, which is allowed but rarely meant; None otherwise."""
+    values = {key: getattr(config, key) for key in CADENCES}
+    values["algo.warmup_env_steps"] = getattr(config.algo, "warmup_env_steps", 0)
+    beyond = [f"{key}={value}" for key, value in values.items() if value > config.total_env_steps]
+    if not beyond:
+        return None
+    return (
+        f"{', '.join(beyond)} beyond total_env_steps={config.total_env_steps}; "
+        "an evaluation and a checkpoint are made at the end in any case"
+    )
 
 
-def describe_type(wanted: Any) -> str:
-    """A type in words for an error line."""
-    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word"}
-    return words.get(wanted, "a list of positive whole numbers, such as [256,256]")
+def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> dict[str, Any]:
+    """The saved config of a run as a plain tree, not checked yet.
+
+    A run folder is data: a module of the user's own that its config imports (algo=package.module, or
+    env.id=module:Name-v0) must be among the words `named` beside the run, if the caller `uses` it. Raises ConfigError
+    where it is not, or where there is no config.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(group), dict) for group in GROUPS):
+        raise ConfigError(f"{path} holds no config of a run")
+    used = {key: value for key, value in modules_named(tree).items() if key.partition(".")[0] in uses}
+    missing = [f"{key}={value}" for key, value in used.items() if named.get(key) != value]
+    if missing:
+        raise ConfigError(*(f"this run imports a module of your own: name it again, {word}" for word in missing))
+    return tree
+
+
+def modules_named(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The words of a config that import a module of the user's own."""
+    words = (("algo", str(tree["algo"].get("name")), "."), ("env.id", str(tree["env"].get("id")), ":"))
+    return {key: value for key, value, mark in words if mark in value}
 
 
 def to_tree(config: TrainConfig) -> dict[str, Any]:
     """The config as plain dicts and lists, such that load(to_tree(config)) == config."""
-    tree = dataclasses.asdict(config)
-    return typing.cast("dict[str, Any]", lists(tree))
-
-
-def lists(value: Any) -> Any:
-    """Tuples as lists, all the way down: yaml has no tuples."""
-    if isinstance(value, dict):
-        return {key: lists(entry) for key, entry in value.items()}
-    return [lists(entry) for entry in value] if isinstance(value, list | tuple) else value
+    return typing.cast("dict[str, Any]", lists(dataclasses.asdict(config)))

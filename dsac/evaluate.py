@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsac.config import ConfigError, plain_value, read
+from dsac.config import ConfigError, EnvConfig, saved
+from dsac.exit_codes import FINISHED, guarded
 from dsac.fields import at_least, choice
+from dsac.strict import plain_value, read
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
 
 Runs the deterministic policy on fresh worlds and prints the mean return with its 95% interval.
+A run whose env.id imports a module of your own wants that named again: env.id=<module>:<name>.
 """
 
 
@@ -33,8 +36,9 @@ class EvaluateConfig:
 def parse(words: Sequence[str]) -> EvaluateConfig:
     """key=value words -> config. Raises ConfigError."""
     problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
-    tree = {key: plain_value(value) if key != "run" else value for key, _, value in (w.partition("=") for w in words)}
-    values: dict[str, Any] = {} if problems else read(EvaluateConfig, tree, "", problems)
+    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    tree = {key: plain_value(value) if key != "run" else value for key, value in pairs}
+    values = read(EvaluateConfig, tree, "", problems)
     if problems:
         raise ConfigError(*problems)
     return EvaluateConfig(**values)
@@ -45,35 +49,41 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if "--help" in words or "-h" in words:
         print(HELP)
-        return 0
-    as_json = "--json" in words
-    try:
-        config = parse([word for word in words if word != "--json"])
-        report = evaluate(config)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return 2
-    print(json.dumps(report) if as_json else sentence(report))
-    return 0
+        return FINISHED
+    return guarded(lambda: start(words))
 
 
-def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Score the policy; a report of plain values. Raises ConfigError when the run or the policy is not there."""
+def start(words: Sequence[str]) -> int:
+    """Check the words, score, print."""
+    named = [word for word in words if word.startswith("env.id=")]
+    config = parse([word for word in words if word not in named and word != "--json"])
+    report = evaluate(config, dict(word.split("=", 1) for word in named))
+    print(json.dumps(report) if "--json" in words else sentence(report))
+    return FINISHED
+
+
+def evaluate(config: EvaluateConfig, named: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Score the policy; a report of plain values. `named` are the modules that may be imported, see config.saved.
+
+    Raises ConfigError when the run or the policy is not there, CheckpointError when the policy is damaged.
+    """
+    run, problems = Path(config.run), list[str]()
+    arguments = read(EnvConfig, saved(run, named or {}, uses=("env",))["env"], "env.", problems)
+    if problems:
+        raise ConfigError(*problems)
+
     import envs
-    from dsac.checkpoint import CheckpointError
-    from dsac.evaluation import score
-    from dsac.runs import config_of, load_policy
+    from dsac.checkpoint import present
+    from dsac.evaluation import score, worlds
+    from dsac.runs import load_policy
 
-    run = Path(config.run)
-    env_tree = config_of(run)["env"]
-    try:
-        policy, manifest = load_policy(run, config.which, config.learner)
-    except CheckpointError as error:
-        raise ConfigError(f"no {config.which} policy of learner {config.learner}: {error}") from error
+    if not present(run / f"learner-{config.learner}" / config.which):
+        raise ConfigError(f"{run} has no {config.which} policy of learner {config.learner}")
+    policy, manifest = load_policy(run, config.which, config.learner)
+    e = EnvConfig(**arguments)
     env = envs.make(
-        env_tree["name"], min(config.episodes, 10), config.seed, env_tree["backend"], env_id=env_tree["id"],
-        flatten=env_tree["flatten"], action_units="env", max_episode_steps=env_tree["max_episode_steps"],
+        e.name, worlds(config.episodes), config.seed, e.backend, env_id=e.id, flatten=e.flatten, action_units="env",
+        max_episode_steps=e.max_episode_steps,
     )  # fmt: skip
     try:
         result = score(policy, env, config.episodes, config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,12 @@ import torch
 from dsac.data import derived_seed
 from dsac.policy import Policy
 from envs.contract import VecEnv
+
+MOST_WORLDS = 10
+
+
+class Stopped(Exception):
+    """Scoring was asked to stop before it was done."""
 
 
 class Score(NamedTuple):
@@ -25,12 +32,19 @@ class Score(NamedTuple):
         return float(self.returns.mean())
 
 
+def worlds(episodes: int) -> int:
+    """How many worlds `episodes` are played in. Scores depend on it, so training and re-scoring both ask here."""
+    return min(episodes, MOST_WORLDS)
+
+
 @torch.no_grad()
-def score(policy: Policy, env: VecEnv, episodes: int, seed: int) -> Score:
+def score(
+    policy: Policy, env: VecEnv, episodes: int, seed: int, should_stop: Callable[[], bool] = lambda: False
+) -> Score:
     """Run `episodes` episodes in worlds that take actions in the task's units, from resets that `seed` decides.
 
     In each round every world plays one episode and is not counted again: counting whatever ends first would draw short
-    episodes more often than long ones.
+    episodes more often than long ones. `should_stop` is asked at every step; raises Stopped when it says yes.
     """
     returns, lengths = [], []
     for round_ in range(-(-episodes // env.num_envs)):
@@ -38,6 +52,8 @@ def score(policy: Policy, env: VecEnv, episodes: int, seed: int) -> Score:
         total, length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
         running = np.ones(env.num_envs, bool)
         while running.any():
+            if should_stop():
+                raise Stopped
             step = env.step(policy(torch.from_numpy(obs)).numpy())
             total += np.where(running, step.reward, 0)
             length += running

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, TensorBoard curves and a table of numbers for each learner.
+"""What a run records: TensorBoard curves and a table of numbers for each learner, and its progress on the screen.
 
 metrics.csv is in long form, one number a row: env_steps, updates, wall_time, tag, value. Nothing is rewritten, a new
 tag needs no new column, and a resumed run cuts the file where its checkpoint stood.
@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dsac.progress import ProgressBar
 from dsac.trainer import Trainer
 
 HEADER = "env_steps,updates,wall_time,tag,value\n"
-PLAIN_LINE_SECONDS = 10.0
+
+
+class EventFile:
+    """A TensorBoard event file of scalars, a new one each sitting, numbered and without the host's name.
+
+    from_step: what earlier sittings wrote from this step on is void.
+    """
+
+    def __init__(self, folder: Path, from_step: int | None = None) -> None:
+        number = len(list(folder.glob("events.out.tfevents.*")))
+        self.file = (folder / f"events.out.tfevents.{number:06d}").open("xb")
+        self.records = RecordWriter(self.file)
+        self.add(file_version="brain.Event:2")
+        if from_step is not None:
+            self.add(session_log=SessionLog(status=SessionLog.START), step=from_step)
+
+    def add(self, **content: Any) -> None:
+        self.records.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self.add(summary=Summary(value=scalars), step=step)
 
 
 class Curves:
@@ -31,42 +52,40 @@ class Curves:
     def __init__(self, folder: Path, saved: Mapping[str, int] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.csv = (folder / "metrics.csv").open("a+")
-        if saved is None:
+        length = self.csv.seek(0, io.SEEK_END)
+        if saved is not None:
+            self.csv.truncate(min(length, saved["csv_bytes"]))
+        if length == 0:
             self.csv.write(HEADER)
-            self.tensorboard = SummaryWriter(str(folder))
-        else:
-            self.csv.truncate(saved["csv_bytes"])
-            self.tensorboard = SummaryWriter(str(folder), purge_step=saved["env_steps"] + 1)
+        self.events = EventFile(folder, None if saved is None else saved["env_steps"] + 1)
+        self.flush()
 
     def write(self, values: Mapping[str, float], trainer: Trainer) -> None:
         """Append values by tag at the trainer's present step."""
-        rows = io.StringIO()
-        table = csv.writer(rows, lineterminator="\n")
+        self.events.add_scalars(values, trainer.env_steps)
+        table = csv.writer(self.csv, lineterminator="\n")
         for tag, value in values.items():
-            self.tensorboard.add_scalar(tag, value, trainer.env_steps)
             table.writerow([trainer.env_steps, trainer.updates, f"{trainer.wall_time:.2f}", tag, repr(float(value))])
-        self.csv.write(rows.getvalue())
 
     def flush(self) -> int:
         """Write out what is buffered; the length of metrics.csv in bytes."""
-        self.tensorboard.flush()
+        self.events.file.flush()
         self.csv.flush()
         return self.csv.seek(0, io.SEEK_END)
 
     def close(self) -> None:
-        self.flush()
-        self.tensorboard.close()
+        self.events.file.close()
         self.csv.close()
 
 
 class Logger:
-    """Writes every learner's curves and draws the progress of the run."""
+    """Writes every learner's curves and draws the progress of the run. Rates are those of one learner."""
 
-    def __init__(self, run: Path, learners: int, title: str, saved: dict[str, Any] | None = None) -> None:
+    def __init__(self, run: Path, learners: int, bar: ProgressBar, saved: dict[str, Any] | None = None) -> None:
         offsets = saved["curves"] if saved else [None] * learners
         self.curves = [Curves(run / f"learner-{index}", offset) for index, offset in enumerate(offsets)]
         self.last_score: float | None = saved["last_score"] if saved else None
-        self.bar = ProgressBar(title)
+        self.bar = bar
         self.mark: tuple[float, int, int] | None = None
 
     def __call__(self, trainer: Trainer) -> None:
@@ -76,7 +95,7 @@ class Logger:
         if self.mark is not None and now[0] > self.mark[0]:
             seconds = now[0] - self.mark[0]
             rates = {
-                "rate/env_steps_per_second": (now[1] - self.mark[1]) * len(self.curves) / seconds,
+                "rate/env_steps_per_second": (now[1] - self.mark[1]) / seconds,
                 "rate/updates_per_second": (now[2] - self.mark[2]) / seconds,
             }
         self.mark = now
@@ -111,64 +130,6 @@ class Logger:
         return {"curves": curves, "last_score": self.last_score}
 
     def close(self) -> None:
-        self.bar.close()
+        """Close the files; the bar belongs to the caller."""
         for curves in self.curves:
             curves.close()
-
-
-class ProgressBar:
-    """A live bar on a terminal; a plain line every ten seconds elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.console = title, Console(file=sys.stderr)
-        self.live = self.console.is_terminal
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
-            disable=not self.live,
-            refresh_per_second=4,
-        )
-        self.task = self.progress.add_task(f"{title} · starting", total=None, facts="")
-        self.progress.start()
-        self.mark = (time.monotonic(), 0, 0)
-        self.rates = ""
-        self.drawn = 0.0
-
-    def show(self, trainer: Trainer, score: float | None) -> None:
-        """Refresh at most four times a second; rates are measured over at least two seconds."""
-        now = time.monotonic()
-        if now - self.drawn < 0.25 and not trainer.finished:
-            return
-        steps = trainer.env_steps + trainer.warmup_env_steps
-        since, steps_then, updates_then = self.mark
-        if steps_then == 0:
-            self.mark = (now, steps, trainer.updates)
-        elif now - since > 2:
-            env_rate, update_rate = (
-                (now_ - then) / (now - since) for now_, then in ((steps, steps_then), (trainer.updates, updates_then))
-            )
-            self.rates = f"{env_rate:,.0f} env steps/s  {update_rate:,.0f} updates/s"
-            self.mark = (now, steps, trainer.updates)
-        warming_up = trainer.env_steps == 0 and trainer.algorithm.warmup_env_steps > 0
-        done, total = (
-            (trainer.warmup_env_steps, trainer.algorithm.warmup_env_steps)
-            if warming_up
-            else (trainer.env_steps, trainer.total_env_steps)
-        )
-        facts = f"{done:,}/{total:,} env steps  {self.rates}"
-        if score is not None:
-            facts += f"  last evaluation {score:,.1f}"
-        title = f"{self.title} · warm-up" if warming_up else self.title
-        self.drawn = now if self.live else self.drawn
-        if self.live:
-            self.progress.update(self.task, description=title, completed=done, total=total, facts=facts)
-        elif now - self.drawn > PLAIN_LINE_SECONDS or trainer.finished:
-            self.drawn = now
-            self.console.print(f"{title}  {facts}", highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        self.progress.stop()

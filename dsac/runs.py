@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +18,7 @@ import torch
 import yaml
 
 from dsac import checkpoint
-from dsac.config import ConfigError, TrainConfig, load, to_tree
+from dsac.config import EnvConfig, TrainConfig, to_tree
 from dsac.policy import Policy
 
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
@@ -27,12 +26,20 @@ LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
 
 def create(config: TrainConfig) -> Path:
     """Make the folder of a new run; starts within the same second get folders of their own."""
-    parent = Path(config.runs) / config.env.name / config.algo.name
+    parent = Path(config.runs).expanduser() / env_name(config.env) / config.algo.name
     parent.mkdir(parents=True, exist_ok=True)
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{config.seed}"
-    run = next(run for run in candidates(parent / stem) if made(run))
-    (run / "config.yaml").write_text(yaml.safe_dump(to_tree(config), sort_keys=False))
-    return run
+    return next(run for run in candidates(parent / stem) if made(run))
+
+
+def env_name(env: EnvConfig) -> str:
+    """What the task is called in paths and titles: Humanoid, Pendulum-v1, or Name-v0 for module:Name-v0."""
+    return (env.id or env.name).rpartition(":")[2].replace("/", "-")
+
+
+def save_config(run: Path, config: TrainConfig) -> None:
+    """Write config.yaml, the settings of the newest sitting."""
+    checkpoint.write_text(run / "config.yaml", yaml.safe_dump(to_tree(config), sort_keys=False))
 
 
 def candidates(stem: Path) -> Iterator[Path]:
@@ -50,27 +57,16 @@ def made(folder: Path) -> bool:
     return True
 
 
-def config_of(run: Path) -> dict[str, Any]:
-    """The saved config of a run as a plain tree. Raises ConfigError when there is none."""
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
-    tree = yaml.safe_load(path.read_text())
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no config")
-    return tree
-
-
 def config_hash(config: TrainConfig) -> str:
     """Twelve hex digits that name the settings."""
     return hashlib.sha256(json.dumps(to_tree(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def facts(config: TrainConfig, threads: int, device: str) -> dict[str, Any]:
-    """What a reader needs to repeat a run: versions, revision, config, processor, threads. No names of hosts."""
+def facts(config: TrainConfig, threads: int, device: str, env_steps: int) -> dict[str, Any]:
+    """What a reader needs to repeat a sitting: versions, revision, config, processor, threads. No names of hosts."""
     return {
-        "command": ["python", "-m", "dsac.train", *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "at_env_steps": env_steps,
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
         "git_revision": revision(),
         "config_hash": config_hash(config),
@@ -84,9 +80,8 @@ def facts(config: TrainConfig, threads: int, device: str) -> dict[str, Any]:
 def record(run: Path, sitting: dict[str, Any]) -> None:
     """Append a sitting (a start or a resume) to run.json."""
     path = run / "run.json"
-    document = json.loads(path.read_text()) if path.exists() else {"sittings": []}
-    document["sittings"].append(sitting)
-    path.write_text(json.dumps(document, indent=2))
+    sittings = json.loads(path.read_text())["sittings"] if path.exists() else []
+    checkpoint.write_text(path, json.dumps({"sittings": [*sittings, sitting]}, indent=2))
 
 
 def installed(name: str) -> str | None:
@@ -98,16 +93,17 @@ def installed(name: str) -> str | None:
 
 
 def revision() -> str | None:
-    """The git revision of the source tree, with "+" where it was changed since; None outside a repository."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The git revision of the source tree, with "+" where it was changed since; None outside its repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout
+
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=5
-        )
+        git("ls-files", "--error-unmatch", "runs.py")  # an installed package may lie inside someone else's repository
+        return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+" if changed.stdout else "")
 
 
 def processor() -> str:
@@ -119,11 +115,6 @@ def processor() -> str:
     return next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
-
-
-def load_config(run: Path) -> TrainConfig:
-    """The checked config of a run folder."""
-    return load(config_of(run))
 
 
 def load_policy(run: Path | str, which: str = "best", learner: int = 0) -> tuple[Policy, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dsac import checkpoint
 from dsac.data import derived_seed
-from dsac.evaluation import score
+from dsac.evaluation import Stopped, score
 from dsac.logger import Logger
 from dsac.trainer import Trainer
 from envs.contract import VecEnv
@@ -17,17 +17,27 @@ class Evaluator:
     """Scores every learner's deterministic policy on worlds of its own and keeps the best in learner-<i>/best.
 
     The resets of an evaluation follow from run seed and env steps alone, so that evaluations never disturb training
-    and a resumed run repeats them.
+    and a resumed run repeats them. One that a stop cuts short records nothing and is owed: the resumed run makes it.
     """
 
     def __init__(self, run: Path, env: VecEnv, episodes: int, logger: Logger) -> None:
         self.run, self.env, self.episodes, self.logger = run, env, episodes, logger
         self.best: dict[int, float] = {}
+        self.owed = False
 
     def __call__(self, trainer: Trainer) -> None:
-        for learner, seed in enumerate(trainer.algorithm.seeds):
-            policy = trainer.algorithm.policy(learner)
-            result = score(policy, self.env, self.episodes, derived_seed(seed, "evaluation", trainer.env_steps))
+        policies = [trainer.algorithm.policy(learner) for learner in range(trainer.algorithm.learners)]
+        seeds = [derived_seed(seed, "evaluation", trainer.env_steps) for seed in trainer.algorithm.seeds]
+        self.owed = True
+        try:
+            scores = [
+                score(policy, self.env, self.episodes, seed, lambda: trainer.stop_reason is not None)
+                for policy, seed in zip(policies, seeds, strict=True)
+            ]
+        except Stopped:
+            return
+        self.owed = False
+        for learner, result in enumerate(scores):
             values = {
                 "eval/return": result.mean,
                 "eval/return_low": result.low,
@@ -39,33 +49,42 @@ class Evaluator:
             if result.mean > self.best.get(learner, -float("inf")):
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}
-                write_policy(self.run / f"learner-{learner}" / "best", policy, facts)
+                write_policy(self.run / f"learner-{learner}" / "best", policies[learner], facts)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far by learner."""
-        return {str(learner): value for learner, value in self.best.items()}
+        """The best score so far by learner, and whether an evaluation is owed."""
+        return {"best": {str(learner): value for learner, value in self.best.items()}, "owed": self.owed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = {int(learner): value for learner, value in state.items()}
+        """Continue with the saved scores."""
+        self.best = {int(learner): value for learner, value in state["best"].items()}
+        self.owed = state["owed"]
 
 
 class Saver:
-    """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last."""
+    """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
+
+    Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
+    """
 
     def __init__(self, run: Path, evaluator: Evaluator, logger: Logger, keep: int, facts: dict[str, Any]) -> None:
         self.run, self.evaluator, self.logger, self.keep, self.facts = run, evaluator, logger, keep, facts
+        self.saved_at = -1
 
     def __call__(self, trainer: Trainer) -> None:
+        step = trainer.warmup_env_steps + trainer.env_steps
+        if step == self.saved_at:
+            return
+        facts = {"env_steps": trainer.env_steps, "updates": trainer.updates}
         for learner in range(trainer.algorithm.learners):
-            facts = {"env_steps": trainer.env_steps, "updates": trainer.updates}
             write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), facts)
         state = {
             "trainer": trainer.state_dict(),
             "evaluator": self.evaluator.state_dict(),
             "logger": self.logger.state_dict(trainer),
         }
-        facts = {**self.facts, "updates": trainer.updates}
-        checkpoint.commit(self.run / "checkpoints", trainer.env_steps, state, facts, self.keep)
+        checkpoint.commit(self.run / "checkpoints", step, state, {**self.facts, **facts}, self.keep)
+        self.saved_at = step
 
 
 def write_policy(folder: Path, policy: Any, facts: dict[str, Any]) -> None:

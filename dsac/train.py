@@ -5,19 +5,37 @@ Composes the config, builds five things, hands them and the periodic tasks to th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsac.config import ConfigError, TrainConfig, choices, compose, conf_folder, load
+from dsac.config import (
+    ConfigError,
+    TrainConfig,
+    choices,
+    compose,
+    conf_folder,
+    known_choice,
+    load,
+    modules_named,
+    remark,
+    saved,
+    to_tree,
+)
+from dsac.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from dsac.trainer import Trainer
+    import torch
 
-FINISHED, USAGE, ENVIRONMENT, STORAGE, RESOURCES, RESUMABLE = 0, 2, 3, 5, 6, 75
+    from dsac.trainer import Trainer
+    from envs.contract import VecEnv
+
 FREE_ON_RESUME = (
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
     "device",
@@ -36,6 +54,7 @@ python -m dsac.evaluate run=<run>         score a policy of a run
 env    {envs}
 algo   {algos}
        `algo=NAME --help` lists the algorithm's own settings
+exit   0 finished, 2 usage, 3 environment, 5 storage, 6 resources, 75 stopped and resumable
 
 """
 
@@ -44,15 +63,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     if "--help" in words or "-h" in words:
-        print_help([word for word in words if "=" in word])
+        print_help(words)
         return FINISHED
-    try:
-        run, config = prepare(words)
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return USAGE
-    return start(config, run)
+    return guarded(lambda: start(words))
 
 
 def print_help(words: Sequence[str]) -> None:
@@ -60,133 +73,177 @@ def print_help(words: Sequence[str]) -> None:
     print(HELP.format(envs=" ".join(choices("env")), algos=" ".join(choices("algo"))))
     for word in words:
         group, _, name = word.partition("=")
-        if name in choices(group):
-            print((conf_folder() / group / f"{name}.yaml").read_text())
+        if known_choice(group, name) in choices(group):
+            print((conf_folder() / group / f"{known_choice(group, name)}.yaml").read_text())
     print((conf_folder() / "train.yaml").read_text())
 
 
-def prepare(words: Sequence[str]) -> tuple[Path | None, TrainConfig]:
-    """The config of a new run, or the folder and config of one to continue. Raises ConfigError."""
-    resume = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    if not resume or resume[-1] in ("", "null"):
-        return None, load(compose(words))
-    from dsac.runs import config_of
-
-    run, others = Path(resume[-1]), [word for word in words if not word.startswith("resume=")]
-    refused = [word for word in others if word.partition("=")[0] not in FREE_ON_RESUME]
-    if refused:
-        raise ConfigError(*(f"{word}: only {', '.join(FREE_ON_RESUME)} may change on resume" for word in refused))
-    composed = compose(others)
-    changes = {key: composed[key] for key in (word.partition("=")[0] for word in others)}
-    return run, load({**config_of(run), **changes})
+def start(words: Sequence[str]) -> int:
+    """Check the words, show that something happens, train."""
+    problems: list[str] = []
+    run, tree = prepare(words, problems)
+    title = f"{tree['env'].get('id') or tree['env'].get('name')} {tree['algo'].get('name')}"
+    with ProgressBar(title) as bar:  # while torch is being imported
+        config = load(tree, problems)
+        return train(config, run, bar=bar)
 
 
-def start(config: TrainConfig, run: Path | None) -> int:
-    """Build and train; every expected failure becomes one line and its exit code."""
-    import torch
+def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dict[str, Any]]:
+    """The tree of a new run, or the folder and the tree of one to continue; what is wrong is noted in `problems`.
 
-    from dsac.checkpoint import CheckpointError
-    from envs.contract import EnvironmentFault, UnsuitableEnvironment
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        print("error: device=cuda, but torch sees no CUDA device here; use device=cpu", file=sys.stderr)
-        return USAGE
-    try:
-        return train(config, run)
-    except UnsuitableEnvironment as error:
-        code, line = USAGE, str(error)
-    except EnvironmentFault as error:
-        code, line = ENVIRONMENT, str(error)
-    except CheckpointError as error:
-        code, line = STORAGE, str(error)
-    except MemoryError as error:
-        code, line = RESOURCES, str(error)
-    print(f"error: {line}", file=sys.stderr)
-    return code
+    Raises ConfigError when there is no run to continue.
+    """
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    resume = given.pop("resume", "")
+    others = [word for word in words if not word.startswith("resume=")]
+    if resume in ("", "null"):
+        return None, compose(others, problems)
+    run = Path(resume)
+    tree = saved(run, given)
+    same = {"algo": tree["algo"].get("name"), "env": tree["env"].get("name"), "env.id": tree["env"].get("id")}
+    for word in others:
+        key, _, value = word.partition("=")
+        if key not in FREE_ON_RESUME and same.get(key) != value:
+            problems.append(f"{word}: only {', '.join(FREE_ON_RESUME)} may change on resume")
+    free = [key for key in given if key in FREE_ON_RESUME]
+    changed = compose([word for word in others if word.partition("=")[0] in free], problems)
+    return run, tree | {key: changed[key] for key in free}
 
 
-def train(config: TrainConfig, resumed: Path | None, extra_tasks: Sequence[Any] = ()) -> int:
+def train(
+    config: TrainConfig, resumed: Path | None, extra_tasks: Sequence[Any] = (), bar: ProgressBar | None = None
+) -> int:
     """Build the five parts and their tasks, train, save. Returns 0 when finished, 75 when stopped and resumable."""
     import torch
 
-    import envs
-    from dsac import checkpoint, runs
-    from dsac.accelerate import Updater
-    from dsac.algorithms import load as load_algorithm
-    from dsac.collector import Collector
+    from dsac import evaluation, runs
     from dsac.data import derived_seed
     from dsac.logger import Logger
     from dsac.tasks import Evaluator, Saver
-    from dsac.trainer import Trainer, every
+    from dsac.trainer import every
 
-    device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = device_for(config)
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
+    state, env_steps = (None, 0) if resumed is None else latest(resumed)
+    if state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
+        print(f"{resumed} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
+        return FINISHED
+    if line := remark(config):
+        print(f"warning: {line}", file=sys.stderr)
+    trainer = build(config, device)
+    scoring_worlds = make_worlds(
+        config, evaluation.worlds(config.eval.episodes), derived_seed(config.seed, "evaluation"), "env"
+    )
 
-    def make(num_envs: int, seed: int, action_units: str) -> Any:
-        e = config.env
-        return envs.make(
-            e.name, num_envs, seed, e.backend, env_id=e.id, flatten=e.flatten, action_units=action_units,
-            max_episode_steps=e.max_episode_steps,
-        )  # fmt: skip
-
-    worlds = [make(config.algo.num_envs, derived_seed(seed, "environment"), "unit") for seed in config.seeds]
-    collector = Collector(worlds, config.seeds, device)
-    algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
-    updater = Updater(algorithm)
-    memory = algorithm.memory(config.algo.num_envs, device)
-
-    state = manifest = None
-    if resumed is not None:
-        state, manifest, _ = checkpoint.newest(resumed / "checkpoints")
+    if state:
+        restore(trainer, state["trainer"])
     run = resumed or runs.create(config)
-    facts = runs.facts(config, threads, str(device))
+    runs.save_config(run, config)
+    facts = runs.facts(config, threads, str(device), env_steps)
     runs.record(run, facts)
-    if manifest is None:
-        print(f"run {run}  ({facts['device']}, {threads} threads, {describe(memory)})", flush=True)
-    else:
-        print(f"resumed {run} at {manifest['step']:,} env steps", flush=True)
+    memory = describe(trainer.memory)
+    where = f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
+    print(f"{where}  ({device}, {threads} threads, {memory})", flush=True)
 
-    logger = Logger(
-        run, config.learners, f"{config.env.id or config.env.name} {config.algo.name}", state and state["logger"]
-    )
-    evaluator = Evaluator(
-        run, make(config.eval.episodes, derived_seed(config.seed, "evaluation"), "env"), config.eval.episodes, logger
-    )
+    logger = Logger(run, config.learners, bar or ProgressBar(config.algo.name), state and state["logger"])
+    evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger)
     saver = Saver(run, evaluator, logger, config.keep_checkpoints, {"versions": facts["versions"]})
-    tasks = [
+    trainer.tasks += [
         logger.show,
         every(config.log_every_env_steps, logger),
         every(config.eval_every_env_steps, evaluator),
         every(config.checkpoint_every_env_steps, saver),
         *extra_tasks,
     ]
-    trainer = Trainer(algorithm, updater, collector, memory, tasks, config.total_env_steps)
-    if state is not None:
-        trainer.load_state_dict(state["trainer"])
+    if state:
         evaluator.load_state_dict(state["evaluator"])
-    stop_on_signals(trainer)
+        del state  # its large arrays are mapped from the checkpoint
     try:
-        trainer.run()
-        if trainer.stop_reason:
+        with stopping_on_signals(trainer):
+            if evaluator.owed:
+                evaluator(trainer)
+            trainer.run()
             saver(trainer)
     finally:
         logger.close()
-        for env in (*worlds, evaluator.env):
+        for env in (*trainer.collector.envs, scoring_worlds):
             env.close()
-    return conclude(run, trainer, logger)
+    return conclude(run, config, trainer, evaluator.owed, logger.last_score)
 
 
-def conclude(run: Path, trainer: Trainer, logger: Any) -> int:
-    """The last line: where the results are, what to type next."""
-    if trainer.stop_reason:
+def build(config: TrainConfig, device: torch.device) -> Trainer:
+    """The five parts, without tasks: the worlds in their collector, the algorithm, its updater, its memory, the hub."""
+    from dsac.accelerate import Updater
+    from dsac.algorithms import load as load_algorithm
+    from dsac.collector import Collector
+    from dsac.data import derived_seed
+    from dsac.trainer import Trainer
+
+    seeds = [derived_seed(seed, "environment") for seed in config.seeds]
+    worlds = [make_worlds(config, config.algo.num_envs, seed, "unit") for seed in seeds]
+    collector = Collector(worlds, config.seeds, device)
+    algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
+    memory = algorithm.memory(config.algo.num_envs, device)
+    return Trainer(algorithm, Updater(algorithm), collector, memory, [], config.total_env_steps)
+
+
+def make_worlds(config: TrainConfig, num_envs: int, seed: int, action_units: str) -> VecEnv:
+    """Worlds of the task, for training in action units "unit", for scoring in "env"."""
+    import envs
+
+    e = config.env
+    return envs.make(
+        e.name, num_envs, seed, e.backend, env_id=e.id, flatten=e.flatten, action_units=action_units,
+        max_episode_steps=e.max_episode_steps,
+    )  # fmt: skip
+
+
+def latest(run: Path) -> tuple[dict[str, Any], int]:
+    """The state that a run continues from and its env steps; damaged checkpoints are named and passed over."""
+    from dsac import checkpoint
+
+    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
+    for reason in reasons:
+        print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
+    return state, manifest["env_steps"]
+
+
+def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Put the parts back where they stood. Raises ConfigError where the config was changed in the meantime."""
+    from envs.contract import EnvironmentFault
+
+    try:
+        trainer.load_state_dict(state)
+    except EnvironmentFault:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
+
+
+def device_for(config: TrainConfig) -> torch.device:
+    """The device asked for; auto takes CUDA where there is one. Raises ConfigError for CUDA that is not there."""
+    import torch
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no CUDA device here; use device=cpu")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool, score: float | None) -> int:
+    """The last lines: where the results are, what to type next."""
+    named = modules_named(to_tree(config))
+    if trainer.stop_reason and (owed or not trainer.finished):
+        words = "".join(f" {key}={value}" for key, value in named.items())
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
-        print(f"next: python -m dsac.train resume={run}")
+        print(f"next: python -m dsac.train resume={run}{words}")
         return RESUMABLE
-    score = "none" if logger.last_score is None else f"{logger.last_score:,.1f}"
+    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
-    print(f"finished {done}; last evaluation {score}; results in {run}")
-    print(f"next: python -m dsac.evaluate run={run}    curves: tensorboard --logdir {run}")
+    last = "none" if score is None else f"{score:,.1f}"
+    print(f"finished {done}; last evaluation {last}; results in {run}")
+    print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
     return FINISHED
 
 
@@ -195,16 +252,27 @@ def describe(memory: Any) -> str:
     return str(memory.describe()) if hasattr(memory, "describe") else type(memory).__name__.lower()
 
 
-def stop_on_signals(trainer: Trainer) -> None:
+@contextlib.contextmanager
+def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP save and stop after the present block; a second one ends the process at once."""
 
     def handle(number: int, _frame: Any) -> None:
         if trainer.stop_reason:
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the bar had hidden the cursor
             os._exit(128 + number)
         trainer.stop(signal.Signals(number).name)
+        os.write(2, b"\nstopping: saving after this block; once more to quit at once\n")
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handle)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ class Trainer:
             "env_steps": self.env_steps,
             "warmup_env_steps": self.warmup_env_steps,
             "wall_time": self.wall_time,
+            "metrics": dict(self.metrics),
             "algorithm": dict(self.algorithm.state_dict()),
             "updater": self.updater.state_dict(),
             "collector": self.collector.state_dict(),
@@ -106,6 +107,7 @@ class Trainer:
         """Continue where the saved run stood."""
         self.env_steps = self.previous_env_steps = state["env_steps"]
         self.warmup_env_steps, self.earlier_wall_time = state["warmup_env_steps"], state["wall_time"]
+        self.metrics = {name: torch.from_numpy(value) for name, value in state["metrics"].items()}
         self.algorithm.load_state_dict({name: torch.from_numpy(value) for name, value in state["algorithm"].items()})
         self.updater.load_state_dict(state["updater"])
         self.collector.load_state_dict(state["collector"])

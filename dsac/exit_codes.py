@@ -1,0 +1,47 @@
+"""How a command ends: its exit code, and every expected failure as a line on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from dsac.config import ConfigError, refuse_shadowed_envs
+
+FINISHED, USAGE, ENVIRONMENT, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 5, 6, 75, 130
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; what may go wrong for reasons outside the program becomes lines and an exit code."""
+    try:
+        refuse_shadowed_envs()
+        return command()
+    except KeyboardInterrupt:
+        return failed(INTERRUPTED, "interrupted")
+    except ConfigError as error:
+        return failed(USAGE, *error.problems)
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        return failed(code, str(error) or type(error).__name__)
+
+
+def failed(code: int, *lines: str) -> int:
+    """Say what was wrong; returns the code."""
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def code_of(error: Exception) -> int | None:
+    """The exit code of an error that the parts raise for reasons outside the program; None for a defect in it."""
+    from torch import OutOfMemoryError
+
+    from dsac.checkpoint import CheckpointError
+    from envs.contract import EnvironmentFault, UnsuitableEnvironment
+
+    codes = {
+        UnsuitableEnvironment: USAGE, EnvironmentFault: ENVIRONMENT, CheckpointError: STORAGE, OSError: STORAGE,
+        MemoryError: RESOURCES, OutOfMemoryError: RESOURCES,
+    }  # fmt: skip
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), None)

@@ -1,0 +1,97 @@
+"""How far a run is, on the screen. Imports no torch, so that the bar is there while the rest still loads."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+if TYPE_CHECKING:
+    from dsac.trainer import Trainer
+
+REDRAW_SECONDS = 0.25
+RATE_SECONDS = 2.0
+PLAIN_LINE_SECONDS = 10.0
+
+
+class ProgressBar:
+    """A live bar on a terminal; a plain line every ten seconds elsewhere. A context manager: an error clears the bar.
+
+    Env steps and their rate are those of one learner.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title, self.console = title, Console(file=sys.stderr)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=self.console,
+            disable=not self.live,
+            refresh_per_second=4,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self.task = self.progress.add_task(f"{title} · starting", total=None, facts="")
+        self.drawn = -PLAIN_LINE_SECONDS
+        self.mark: tuple[float, int, int] | None = None
+        self.learning_since: tuple[float, int] | None = None
+        self.rates = ""
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.progress.live.transient = kind is not None
+        self.progress.stop()
+
+    def show(self, trainer: Trainer, score: float | None) -> None:
+        """Redraw when it is time: cheap enough for every block."""
+        now = time.monotonic()
+        self.measure(now, trainer)
+        wait = REDRAW_SECONDS if self.live else PLAIN_LINE_SECONDS
+        if now - self.drawn < wait and not trainer.finished:
+            return
+        self.drawn = now
+        warmup = trainer.algorithm.warmup_env_steps
+        warming_up = trainer.env_steps == 0 and warmup > 0
+        done, total = (trainer.warmup_env_steps, warmup) if warming_up else (trainer.env_steps, trainer.total_env_steps)
+        title = f"{self.title} · warm-up" if warming_up else self.title
+        facts = f"{done:,}/{total:,} env steps{self.rates}{self.time_left(now, trainer)}"
+        if score is not None:
+            facts += f"  last evaluation {score:,.1f}"
+        if self.live:
+            self.progress.update(self.task, description=title, completed=done, total=total, facts=facts)
+        else:
+            self.console.print(f"{title}  {facts}", highlight=False, soft_wrap=True)
+
+    def measure(self, now: float, trainer: Trainer) -> None:
+        """Take the rates anew when the last ones are old enough."""
+        steps = trainer.env_steps + trainer.warmup_env_steps
+        if self.learning_since is None and trainer.env_steps > 0:
+            self.learning_since = (now, trainer.env_steps)
+        if self.mark is None:
+            self.mark = (now, steps, trainer.updates)
+        seconds = now - self.mark[0]
+        if seconds >= RATE_SECONDS:
+            env_rate, update_rate = (steps - self.mark[1]) / seconds, (trainer.updates - self.mark[2]) / seconds
+            self.rates = f"  {env_rate:,.0f} env steps/s  {update_rate:,.0f} updates/s"
+            self.mark = (now, steps, trainer.updates)
+
+    def time_left(self, now: float, trainer: Trainer) -> str:
+        """What the rest of the budget takes at the pace since this sitting began to learn, evaluations included."""
+        if self.learning_since is None:
+            return ""
+        since, steps_then = self.learning_since
+        steps = trainer.env_steps - steps_then
+        if now - since < RATE_SECONDS or steps == 0:
+            return ""
+        seconds = round((trainer.total_env_steps - trainer.env_steps) * (now - since) / steps)
+        hours, minutes = seconds // 3600, seconds // 60 % 60
+        return f"  {hours}:{minutes:02}:{seconds % 60:02} left"

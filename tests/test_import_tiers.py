@@ -1,0 +1,120 @@
+"""Imports point downwards only: a row may import from the rows above it in this table, never from its own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsac.algorithms import names
+
+ROOT = Path(__file__).parent.parent
+ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
+TIERS = [
+    ["dsac", "dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    ["envs.contract", "envs.simulator", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
+    ["envs", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector", "dsac.checkpoint"],
+    [
+        "envs.gymnasium",
+        "dsac.algorithms.base",
+        "dsac.evaluation",
+    ],
+    ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
+    ["dsac.config", "dsac.trainer"],
+    ["dsac.exit_codes", "dsac.progress", "dsac.runs"],
+    ["dsac.logger"],
+    ["dsac.tasks"],
+    ["dsac.train", "dsac.evaluate"],
+]
+ONLY_IN = {
+    "hydra": {"dsac.config"},
+    "omegaconf": {"dsac.config"},
+    "gymnasium": {"envs.gymnasium"},
+    "rich": {"dsac.progress"},
+    "tensorboard": {"dsac.logger"},
+    "safetensors": {"dsac.checkpoint"},
+    "pickle": set(),
+}
+KNOW_NO_ALGORITHM = ["dsac.trainer", "dsac.collector", "dsac.replay", "dsac.replay_kernels", "dsac.rollout"]
+
+
+def module_name(path: Path) -> str:
+    """dsac/algorithms/__init__.py -> dsac.algorithms."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = {module_name(path): path for folder in ("dsac", "envs") for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """Every module that a module imports, also within functions and for type checking; ours by their full name."""
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in SOURCES else str(node.module) for name in inner}
+    return found
+
+
+def test_every_module_has_one_tier():
+    """Catches a new file that nobody placed, and a row that names a file which is gone."""
+    listed = [module for tier in TIERS for module in tier]
+    assert sorted(listed) == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_imports_point_downwards(module: str):
+    """Catches a spoke that knows another, an algorithm that imports an algorithm, a part that imports a door."""
+    tier = next(index for index, modules in enumerate(TIERS) if module in modules)
+    below = {name for modules in TIERS[:tier] for name in modules}
+    ours = {name for name in imports(module) if name.split(".")[0] in ("dsac", "envs")}
+    assert ours <= below
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_libraries_stay_behind_their_part(module: str):
+    """Catches a config tree, an environment or an unsafe format that leaks into another part."""
+    libraries = {name.split(".")[0] for name in imports(module)}
+    assert not [library for library, allowed in ONLY_IN.items() if library in libraries and module not in allowed]
+
+
+@pytest.mark.parametrize("module", ["envs", *(name for name in SOURCES if name.startswith("envs."))])
+def test_environments_do_not_know_the_trainer(module: str):
+    """Catches an environment that cannot be used alone."""
+    assert not [name for name in imports(module) if name.split(".")[0] == "dsac"]
+
+
+@pytest.mark.parametrize("module", KNOW_NO_ALGORITHM)
+def test_the_loop_knows_no_algorithm(module: str):
+    """Catches `if algo == "ppo"` and ladders of isinstance in the parts that serve all algorithms."""
+    nodes = list(ast.walk(ast.parse(SOURCES[module].read_text())))
+    assert not [node for node in nodes if isinstance(node, ast.Constant) and node.value in names()]
+    assert not [node for node in nodes if isinstance(node, ast.Name) and node.id == "isinstance"]
+
+
+SEEN = """
+import sys
+import dsac, dsac.progress, dsac.evaluate
+from dsac.train import main
+assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == 0
+assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
+def enter(bar):
+    print("bar" if "torch" not in sys.modules else "torch first")
+    sys.exit()
+dsac.progress.ProgressBar.__enter__ = enter
+main(["env=InvertedPendulum"])
+"""
+
+
+def test_help_and_the_progress_bar_come_before_torch():
+    """Catches an import at the top of a door that makes --help, or the first sign of life, wait for seconds."""
+    done = subprocess.run([sys.executable, "-c", SEEN], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "bar"
+    assert "algo=NAME --help" in done.stdout
+    assert "total_env_steps" in done.stdout

@@ -1,0 +1,142 @@
+"""What a run tells: each number once, also after a crash; nothing about the machine's owner; how long is left."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from small_runs import lasting_rows, only_run, rows, small_config, train_whole
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dsac import progress
+from dsac.progress import ProgressBar
+from dsac.train import train
+
+
+class Crash(Exception):
+    """The process dies here."""
+
+
+def crash_at(env_steps: int) -> Any:
+    def task(trainer: Any) -> None:
+        if trainer.env_steps >= env_steps:
+            raise Crash
+
+    return task
+
+
+def scalars(run: Path, learner: int = 0) -> dict[str, list[tuple[int, float]]]:
+    """The curves of a learner as TensorBoard reads them."""
+    curves = EventAccumulator(str(run / f"learner-{learner}"))
+    curves.Reload()
+    return {tag: [(event.step, event.value) for event in curves.Scalars(tag)] for tag in curves.Tags()["scalars"]}
+
+
+def test_curves_continue_after_a_crash(tmp_path: Path):
+    """Catches points drawn twice, points lost, a wall clock that starts anew, a sitting in another's place."""
+    whole = train_whole(small_config(tmp_path / "whole"))
+    config = small_config(tmp_path / "crashed")
+    with pytest.raises(Crash):
+        train(config, None, [crash_at(180)])
+    run = only_run(tmp_path / "crashed")
+    assert int(rows(run)[-1]["env_steps"]) > 96  # what follows the checkpoint is to be cut
+    assert train(config, run) == 0
+
+    assert lasting_rows(run) == lasting_rows(whole)
+    clock = [float(row["wall_time"]) for row in rows(run)]
+    assert clock == sorted(clock)
+    found, expected = scalars(run), scalars(whole)
+    assert found.keys() == expected.keys()
+    for tag, points in found.items():
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps))
+        assert steps == [int(row["env_steps"]) for row in rows(run) if row["tag"] == tag]
+        if not tag.startswith("rate/"):  # these need a row before them in the same sitting
+            assert steps == [step for step, _ in expected[tag]]
+    assert "eval/return" in found
+    assert found["train/actor_loss"] == expected["train/actor_loss"]
+
+
+def test_every_learner_has_its_curves(tmp_path: Path):
+    """Catches the numbers of one learner in the folder of another."""
+    run = train_whole(small_config(tmp_path, "dsac_t", "learners=2"))
+    first, second = scalars(run, 0), scalars(run, 1)
+    assert first.keys() == second.keys()
+    assert first["train/q"] != second["train/q"]
+    alone = train_whole(small_config(tmp_path / "alone", "dsac_t", "seed=1"))
+    assert [value for _, value in scalars(alone)["train/q"]] == pytest.approx([value for _, value in second["train/q"]])
+    assert {"collect/return", "collect/length", "progress/updates", "reward/reward_survive"} <= first.keys()
+
+
+def test_no_host_name_and_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches TensorBoard's own file name, which carries the host's, and a run.json that copies the environment."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "the-host")
+    monkeypatch.setenv("SECRET", "hunter2")
+    run = train_whole(small_config(tmp_path))
+    for path in run.rglob("*"):
+        assert "the-host" not in path.name
+        assert not path.is_file() or not any(word in path.read_bytes() for word in (b"the-host", b"hunter2"))
+    facts = json.loads((run / "run.json").read_text())["sittings"][0]
+    assert {"versions", "git_revision", "config_hash", "threads", "cpu", "device", "started"} <= facts.keys()
+    assert not set(os.environ) & set(facts)
+
+
+def test_table_that_lost_its_end_is_continued(tmp_path: Path):
+    """Catches a resume that fills a shortened table with zero bytes, or fails on one that is gone."""
+    config = small_config(tmp_path)
+    with pytest.raises(Crash):
+        train(config, None, [crash_at(120)])
+    run = only_run(tmp_path)
+    (run / "learner-0" / "metrics.csv").unlink()
+    assert train(config, run) == 0
+    assert b"\0" not in (run / "learner-0" / "metrics.csv").read_bytes()
+    assert rows(run)[-1]["env_steps"] == "256"
+
+
+def fake_trainer(env_steps: int, warmup: int = 0, total: int = 1000) -> Any:
+    return SimpleNamespace(
+        env_steps=env_steps, warmup_env_steps=warmup, updates=env_steps // 2, total_env_steps=total,
+        finished=env_steps >= total, algorithm=SimpleNamespace(warmup_env_steps=100),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_says_how_fast_and_how_long(terminal: bool, monkeypatch: pytest.MonkeyPatch):
+    """Catches rates over the wrong time, an ETA that counts the fast warm-up, and a log flooded with lines."""
+    clock = itertools.count(0.0, 1.0)
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=terminal, width=200))
+    with ProgressBar("Humanoid dsac_t") as bar:
+        if terminal:
+            assert "Humanoid dsac_t · starting" in bar.progress.tasks[0].description
+        for warmup in range(20, 101, 20):
+            bar.show(fake_trainer(0, warmup), None)
+        for env_steps in range(0, 201, 10):  # ten env steps a second
+            bar.show(fake_trainer(env_steps, 100), 12345.6)
+        if terminal:
+            facts = bar.progress.tasks[0].fields["facts"]
+            assert facts == "200/1,000 env steps  10 env steps/s  5 updates/s  0:01:20 left  last evaluation 12,345.6"
+    if not terminal:
+        assert screen.getvalue().splitlines() == [
+            "Humanoid dsac_t · warm-up  20/100 env steps",
+            "Humanoid dsac_t  50/1,000 env steps  10 env steps/s  5 updates/s  0:01:35 left  last evaluation 12,345.6",
+            "Humanoid dsac_t  150/1,000 env steps  10 env steps/s  5 updates/s  0:01:25 left  last evaluation 12,345.6",
+        ]
+
+
+def test_an_error_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch):
+    """Catches a half-drawn bar above the line that says what was wrong."""
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=80))
+    with pytest.raises(Crash), ProgressBar("Humanoid dsac_t"):
+        raise Crash
+    assert screen.getvalue().rstrip().endswith("\x1b[2K")
