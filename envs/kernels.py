@@ -1,0 +1,320 @@
+"""The compiled loops: N worlds stepped in parallel, each with its own clock, generator and automatic reset."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange, types
+
+from envs.compiling import kernel
+from envs.contract import Step
+from envs.libmujoco import (
+    NOT_RUNNING,
+    calling,
+    fetch_add,
+    mj_forward,
+    mj_reset_data,
+    mj_rne_post_constraint,
+    mj_set_const,
+    mj_step,
+    pointer,
+    thread_identity,
+    warning_counters,
+)
+from envs.physics import MODEL_TYPE, PHYSICS_TYPE, model_at, physics_at
+
+NOTHING = -1
+
+
+def _array(scalar: Any, dimensions: int) -> Any:
+    return types.Array(scalar, dimensions, "C")
+
+
+_DOUBLES, _FLOATS = _array(types.float64, 1), _array(types.float32, 1)
+RESET = types.void(PHYSICS_TYPE, _DOUBLES, _DOUBLES)
+OBSERVE = types.void(PHYSICS_TYPE, _FLOATS)
+REWARD = types.float64(PHYSICS_TYPE, _DOUBLES, _FLOATS)
+TERMINATED = types.boolean(PHYSICS_TYPE)
+REMEMBER = types.void(PHYSICS_TYPE, _DOUBLES)
+RANDOMISE = types.void(MODEL_TYPE, MODEL_TYPE, _DOUBLES, _DOUBLES)
+
+_call_reset, _call_observe, _call_reward = calling(RESET), calling(OBSERVE), calling(REWARD)
+_call_terminated, _call_remember, _call_randomise = calling(TERMINATED), calling(REMEMBER), calling(RANDOMISE)
+
+
+class Functions(NamedTuple):
+    """Addresses of a task's compiled functions; 0 where the task has none."""
+
+    reset: int
+    observe: int
+    reward: int
+    terminated: int
+    remember: int
+    randomise: int
+
+
+class Settings(NamedTuple):
+    """What is the same in all worlds. dt and timestep in seconds; actions are mapped to centre + half * action."""
+
+    frame_skip: int
+    max_episode_steps: int
+    contact_forces: bool
+    unit_actions: bool
+    first_divergence: int  # MuJoCo's warning number from which on a warning means that the state was thrown away
+    dt: float
+    timestep: float
+
+
+class Worlds(NamedTuple):
+    """The memory of N worlds. What is marked * is part of their state, beside MuJoCo's own."""
+
+    handles: Any  # (N, 3) int64 addresses of mjModel, mjData and the warning counters
+    addresses: Any  # (N, fields) int64 of the arrays of Physics
+    shapes: Any  # (fields, 2) int64
+    model_addresses: Any  # (N, fields) int64 of the arrays of Model
+    model_shapes: Any  # (fields, 2) int64
+    nominal_addresses: Any  # (fields,) int64 of the unchanged Model
+    bodies: Any
+    sites: Any
+    sensors: Any
+    low: Any  # (A,) float32
+    high: Any  # (A,) float32
+    centre: Any  # (A,) float32
+    half: Any  # (A,) float32
+    memory: Any  # * (N, M) float64 what the task remembers
+    generators: Any  # * (N, 4) uint64
+    episode_step: Any  # * (N,) int64
+    last_obs: Any  # * (N, O) float32
+    uniform: Any  # (N, U) float64 noise of the last reset
+    normal: Any  # (N, V) float64
+    model_uniform: Any  # (N, U) float64
+    model_normal: Any  # (N, V) float64
+    warnings: Any  # * (N, kinds) int64, counted since the start
+    roster: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
+    next_world: Any  # (1,) int64
+    report: Any  # (3,) int64: a world with a non-finite action, one whose reset is not finite, number of new warnings
+
+
+_longs = _array(types.int64, 1)
+_long_table = _array(types.int64, 2)
+_double_table = _array(types.float64, 2)
+_float_table = _array(types.float32, 2)
+_flags = _array(types.boolean, 1)
+FUNCTIONS_TYPE = types.NamedUniTuple(types.int64, len(Functions._fields), Functions)
+SETTINGS_TYPE = types.NamedTuple(
+    [types.int64, types.int64, types.boolean, types.boolean, types.int64, types.float64, types.float64], Settings
+)
+WORLDS_TYPE = types.NamedTuple(
+    [_long_table] * 5
+    + [_longs] * 4
+    + [_FLOATS] * 4
+    + [_double_table, _array(types.uint64, 2), _longs, _float_table]
+    + [_double_table] * 4
+    + [_long_table, _long_table, _longs, _longs],
+    Worlds,
+)
+STEP_TYPE = types.NamedTuple([_float_table, _FLOATS, _flags, _flags, _float_table, _float_table, _flags], Step)
+
+
+@njit
+def _rotated(value, distance):
+    return (value << np.uint64(distance)) | (value >> np.uint64(64 - distance))
+
+
+@njit
+def draw(state):
+    """The next number of xoshiro256++ (Blackman and Vigna 2019), uniform in [0, 1) with 53 bits; state (4,) uint64."""
+    result = _rotated(state[0] + state[3], 23) + state[0]
+    shifted = state[1] << np.uint64(17)
+    state[2] ^= state[0]
+    state[3] ^= state[1]
+    state[1] ^= state[2]
+    state[0] ^= state[3]
+    state[2] ^= shifted
+    state[3] = _rotated(state[3], 45)
+    return np.float64(result >> np.uint64(11)) * 2.0**-53
+
+
+@njit
+def fill_noise(state, uniform, normal):
+    """Fill a row with uniform numbers and a row with normal ones, by the transform of Box and Muller."""
+    for index in range(uniform.shape[0]):
+        uniform[index] = draw(state)
+    for index in range(normal.shape[0]):
+        radius = math.sqrt(-2.0 * math.log(1.0 - draw(state)))
+        normal[index] = radius * math.cos(2.0 * math.pi * draw(state))
+
+
+@njit
+def physics_of(worlds, settings, world):
+    """The Physics of a world."""
+    return physics_at(
+        worlds.addresses[world], worlds.shapes, worlds.bodies, worlds.sites, worlds.sensors, settings.dt,
+        settings.timestep,
+    )  # fmt: skip
+
+
+@njit
+def settle(worlds, settings, functions, world, obs):
+    """Derive everything from a world's qpos and qvel as the first state of an episode; writes obs (O,)."""
+    mj_forward(pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1]))
+    physics = physics_of(worlds, settings, world)
+    _call_observe(functions.observe, (physics, obs))
+    if functions.remember != 0:
+        _call_remember(functions.remember, (physics, worlds.memory[world]))
+    worlds.episode_step[world] = 0
+    for entry in range(obs.shape[0]):
+        if not math.isfinite(obs[entry]):
+            worlds.report[1] = world
+
+
+@njit
+def begin_episode(worlds, settings, functions, world, obs):
+    """Start an episode in a world from its generator; writes obs (O,)."""
+    model, data = pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1])
+    state = worlds.generators[world]
+    if functions.randomise != 0:
+        fill_noise(state, worlds.model_uniform[world], worlds.model_normal[world])
+        changed = model_at(worlds.model_addresses[world], worlds.model_shapes)
+        nominal = model_at(worlds.nominal_addresses, worlds.model_shapes)
+        noise = worlds.model_uniform[world], worlds.model_normal[world]
+        _call_randomise(functions.randomise, (changed, nominal, noise[0], noise[1]))
+        mj_set_const(model, data)
+    fill_noise(state, worlds.uniform[world], worlds.normal[world])
+    mj_reset_data(model, data)
+    physics = physics_of(worlds, settings, world)
+    _call_reset(functions.reset, (physics, worlds.uniform[world], worlds.normal[world]))
+    settle(worlds, settings, functions, world, obs)
+
+
+@njit
+def apply_action(worlds, settings, action, ctrl):
+    """Clip an action (A,) and write it into ctrl in the task's units."""
+    for entry in range(action.shape[0]):
+        if settings.unit_actions:
+            unit = min(max(action[entry], np.float32(-1.0)), np.float32(1.0))
+            ctrl[entry] = worlds.centre[entry] + worlds.half[entry] * unit
+        else:
+            ctrl[entry] = min(max(action[entry], worlds.low[entry]), worlds.high[entry])
+
+
+@njit
+def take_warnings(worlds, settings, world):
+    """Move a world's new warnings into its totals; returns whether one says that MuJoCo threw the state away."""
+    counters = warning_counters(worlds.handles[world, 2], worlds.warnings.shape[1])
+    diverged = False
+    for kind in range(worlds.warnings.shape[1]):
+        count = counters[2 * kind]
+        if count > 0:
+            counters[2 * kind] = 0
+            worlds.warnings[world, kind] += count
+            worlds.report[2] += 1
+            diverged = diverged or kind >= settings.first_divergence
+    return diverged
+
+
+@njit
+def step_world(worlds, settings, functions, world, action, step):
+    """One action (A,) in one world; writes the world's rows of step."""
+    model, data = pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1])
+    physics = physics_of(worlds, settings, world)
+    apply_action(worlds, settings, action, physics.ctrl)
+    for _ in range(settings.frame_skip):
+        mj_step(model, data)
+    if settings.contact_forces:
+        mj_rne_post_constraint(model, data)
+    worlds.episode_step[world] += 1
+
+    next_obs, terms, last_obs = step.next_obs[world], step.reward_terms[world], worlds.last_obs[world]
+    invalid = take_warnings(worlds, settings, world)
+    reward, terminated = 0.0, False
+    if not invalid:
+        _call_observe(functions.observe, (physics, next_obs))
+        reward = _call_reward(functions.reward, (physics, worlds.memory[world], terms))
+        if functions.terminated != 0:
+            terminated = _call_terminated(functions.terminated, (physics,))
+        invalid = not math.isfinite(np.float32(reward))
+        for entry in range(next_obs.shape[0]):
+            invalid = invalid or not math.isfinite(next_obs[entry])
+    truncated = worlds.episode_step[world] >= settings.max_episode_steps
+    if invalid:
+        reward, terminated, truncated = 0.0, False, True
+        terms[:] = np.float32(0.0)
+        next_obs[:] = last_obs
+    step.reward[world] = np.float32(reward)
+    step.terminated[world] = terminated
+    step.truncated[world] = truncated
+    step.invalid[world] = invalid
+
+    if terminated or truncated:
+        begin_episode(worlds, settings, functions, world, last_obs)
+    else:
+        last_obs[:] = next_obs
+        if functions.remember != 0:
+            _call_remember(functions.remember, (physics, worlds.memory[world]))
+    step.obs[world, :] = last_obs
+
+
+@njit
+def step_remaining(worlds, settings, functions, action, step, slot):
+    """Step worlds that no other thread has taken until none is left; who is slow takes fewer."""
+    worlds.roster[slot, 0] = np.int64(thread_identity())
+    while True:
+        world = fetch_add(worlds.next_world.ctypes.data)
+        if world >= action.shape[0]:
+            break
+        worlds.roster[slot, 1] = world
+        step_world(worlds, settings, functions, world, action[world], step)
+    worlds.roster[slot, 1] = NOT_RUNNING
+
+
+@njit
+def first_not_finite(action):
+    """The first world whose action, a row of (N, A), is not finite, or NOTHING."""
+    for world in range(action.shape[0]):
+        for entry in range(action.shape[1]):
+            if not math.isfinite(action[world, entry]):
+                return world
+    return NOTHING
+
+
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, _float_table, STEP_TYPE), parallel=True)
+def step_worlds(worlds, settings, functions, action, step):
+    """One action (N, A) in each world, on as many threads as the roster has rows; writes step and worlds.report.
+
+    Nothing is stepped where an action is not finite.
+    """
+    worlds.report[0] = first_not_finite(action)
+    worlds.report[1] = NOTHING
+    worlds.report[2] = 0
+    if worlds.report[0] != NOTHING:
+        return
+    worlds.next_world[0] = 0
+    threads = worlds.roster.shape[0]
+    if threads == 1:
+        step_remaining(worlds, settings, functions, action, step, 0)
+    else:
+        for slot in prange(threads):
+            step_remaining(worlds, settings, functions, action, step, slot)
+
+
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def begin_world(worlds, settings, functions, world):
+    """Start an episode in one world from its generator; writes last_obs and worlds.report."""
+    worlds.report[1] = NOTHING
+    worlds.roster[0, 0] = np.int64(thread_identity())
+    worlds.roster[0, 1] = world
+    begin_episode(worlds, settings, functions, world, worlds.last_obs[world])
+    worlds.roster[0, 1] = NOT_RUNNING
+
+
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def settle_world(worlds, settings, functions, world):
+    """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report."""
+    worlds.report[1] = NOTHING
+    worlds.roster[0, 0] = np.int64(thread_identity())
+    worlds.roster[0, 1] = world
+    settle(worlds, settings, functions, world, worlds.last_obs[world])
+    worlds.roster[0, 1] = NOT_RUNNING
