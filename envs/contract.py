@@ -55,9 +55,9 @@ class Step(NamedTuple):
     truncated     (N,) bool, the clock ended: bootstrap from next_obs
     obs           (N, O) float32, what to act on now: next_obs, or the first observation of the next episode
     reward_terms  (N, K) float32, the parts of the reward named in EnvSpec.reward_terms
-    invalid       (N,) bool, the world failed: MuJoCo threw its diverged state away, or the task gave a number that is not
-                  finite. The row is no transition and must not be learned from: next_obs repeats the last obs, reward
-                  and its terms are 0, truncated is True; obs begins a new episode
+    invalid       (N,) bool, the world failed: MuJoCo threw its diverged state away, or the task gave a number that is
+                  not finite. The row is no transition and must not be learned from: next_obs repeats the last obs,
+                  reward and its terms are 0, truncated is True; obs begins a new episode
     """
 
     next_obs: FloatArray

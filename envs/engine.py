@@ -7,11 +7,9 @@ once and kept on disk. Each world has its own mjData, generator and clock, and o
 from __future__ import annotations
 
 import copy
-
 import logging
 import os
 from collections.abc import Sequence
-
 from typing import Any
 
 import mujoco
@@ -19,7 +17,7 @@ import numba
 import numpy as np
 
 from envs import kernels
-from envs.contract import EnvironmentFault, EnvSpec, FloatArray, Step
+from envs.contract import EnvironmentFault, FloatArray, Step
 from envs.libmujoco import roster
 from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
 from envs.task import Randomisation, Task
@@ -71,6 +69,8 @@ class Engine:
             dt=self.spec.dt,
             timestep=float(self.model.opt.timestep),
         )
+        if randomise is not None:
+            rehearse_randomisation(randomise, self.model)
         self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
         self._warned: set[str] = set()
         self.reset(seed)
@@ -92,8 +92,6 @@ class Engine:
             sensors=np.array([self.model.sensor(name).adr[0] for name in task.sensors], dtype=np.int64),
             low=low,
             high=high,
-            centre=(high + low) / np.float32(2),
-            half=(high - low) / np.float32(2),
             memory=np.zeros((count, task.memory)),
             generators=np.zeros((count, 4), dtype=np.uint64),
             episode_step=np.zeros(count, dtype=np.int64),
@@ -114,6 +112,10 @@ class Engine:
             self._worlds.generators[world] = np.random.SeedSequence((seed, world)).generate_state(4, np.uint64)
             kernels.begin_world(self._worlds, self._settings, self._functions, world)
             self._refuse_bad_start()
+        return self.observe()
+
+    def observe(self) -> FloatArray:
+        """What to act on now, (N, O): after a reset, a step or a load."""
         return self._worlds.last_obs.copy()
 
     def step(self, action: FloatArray) -> Step:
@@ -121,7 +123,7 @@ class Engine:
         action = np.ascontiguousarray(action, dtype=np.float32)
         count, spec = self.num_envs, self.spec
         if action.shape != (count, spec.action_dim):
-            raise EnvironmentFault(f"{spec.id}: actions have shape {action.shape}, not {(count, spec.action_dim)}")
+            raise ValueError(f"{spec.id}: actions of shape {action.shape}, expected {(count, spec.action_dim)}")
         step = Step(
             next_obs=np.empty((count, spec.obs_dim), dtype=np.float32),
             reward=np.empty(count, dtype=np.float32),
@@ -139,7 +141,11 @@ class Engine:
         report = self._worlds.report
         if report[0] != kernels.NOTHING:
             world = int(report[0])
-            raise EnvironmentFault(f"{spec.id}, world {world}: the action {action[world].tolist()} is not finite")
+            entry = int(np.argmin(np.isfinite(action[world])))
+            raise EnvironmentFault(
+                f"{spec.id}: action {spec.action_names[entry]} of world {world} is {action[world, entry]}; "
+                "look for the first metric that is not finite: the policy has diverged"
+            )
         self._refuse_bad_start()
         if report[2] or step.invalid.any():
             self.invalid_steps += step.invalid
@@ -184,7 +190,7 @@ class Engine:
         return self._worlds.last_obs[world].copy()
 
     def fork(self, source: int, targets: Sequence[int]) -> FloatArray:
-        """Copy one world's state, clock and model into others, which keep their own generators; returns its obs (O,)."""
+        """Copy one world's state, clock and model into others, which keep their generators; returns its obs (O,)."""
         state = self._physics_state(source)
         for target in targets:
             if self._randomised:

@@ -56,7 +56,7 @@ class Functions(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What is the same in all worlds. dt and timestep in seconds; actions are mapped to centre + half * action."""
+    """What is the same in all worlds; dt and timestep in seconds."""
 
     frame_skip: int
     max_episode_steps: int
@@ -81,8 +81,6 @@ class Worlds(NamedTuple):
     sensors: Any
     low: Any  # (A,) float32
     high: Any  # (A,) float32
-    centre: Any  # (A,) float32
-    half: Any  # (A,) float32
     memory: Any  # * (N, M) float64 what the task remembers
     generators: Any  # * (N, 4) uint64
     episode_step: Any  # * (N,) int64
@@ -109,7 +107,7 @@ SETTINGS_TYPE = types.NamedTuple(
 WORLDS_TYPE = types.NamedTuple(
     [_long_table] * 5
     + [_longs] * 4
-    + [_FLOATS] * 4
+    + [_FLOATS] * 2
     + [_double_table, _array(types.uint64, 2), _longs, _float_table]
     + [_double_table] * 4
     + [_long_table, _long_table, _longs, _longs],
@@ -191,13 +189,15 @@ def begin_episode(worlds, settings, functions, world, obs):
 
 @njit
 def apply_action(worlds, settings, action, ctrl):
-    """Clip an action (A,) and write it into ctrl in the task's units."""
+    """Write an action (A,) into ctrl in the task's units, clipped to its limits and rounded to float32."""
     for entry in range(action.shape[0]):
+        low, high = np.float64(worlds.low[entry]), np.float64(worlds.high[entry])
+        value = np.float64(action[entry])
         if settings.unit_actions:
-            unit = min(max(action[entry], np.float32(-1.0)), np.float32(1.0))
-            ctrl[entry] = worlds.centre[entry] + worlds.half[entry] * unit
-        else:
-            ctrl[entry] = min(max(action[entry], worlds.low[entry]), worlds.high[entry])
+            # Weighting both limits is exact at both ends; centre + half * action may miss one by a rounding.
+            share = (value + 1.0) / 2.0
+            value = low * (1.0 - share) + high * share
+        ctrl[entry] = np.float32(min(max(value, low), high))
 
 
 @njit
@@ -213,6 +213,13 @@ def take_warnings(worlds, settings, world):
             worlds.report[2] += 1
             diverged = diverged or kind >= settings.first_divergence
     return diverged
+
+
+@njit
+def copy_row(source, target):
+    """Copy a row; a slice assignment would compile into code for every kind of overlap."""
+    for entry in range(source.shape[0]):
+        target[entry] = source[entry]
 
 
 @njit
@@ -241,8 +248,9 @@ def step_world(worlds, settings, functions, world, action, step):
     truncated = worlds.episode_step[world] >= settings.max_episode_steps
     if invalid:
         reward, terminated, truncated = 0.0, False, True
-        terms[:] = np.float32(0.0)
-        next_obs[:] = last_obs
+        for term in range(terms.shape[0]):
+            terms[term] = 0.0
+        copy_row(last_obs, next_obs)
     step.reward[world] = np.float32(reward)
     step.terminated[world] = terminated
     step.truncated[world] = truncated
@@ -251,10 +259,10 @@ def step_world(worlds, settings, functions, world, action, step):
     if terminated or truncated:
         begin_episode(worlds, settings, functions, world, last_obs)
     else:
-        last_obs[:] = next_obs
+        copy_row(next_obs, last_obs)
         if functions.remember != 0:
             _call_remember(functions.remember, (physics, worlds.memory[world]))
-    step.obs[world, :] = last_obs
+    copy_row(last_obs, step.obs[world])
 
 
 @njit
@@ -292,12 +300,8 @@ def step_worlds(worlds, settings, functions, action, step):
     if worlds.report[0] != NOTHING:
         return
     worlds.next_world[0] = 0
-    threads = worlds.roster.shape[0]
-    if threads == 1:
-        step_remaining(worlds, settings, functions, action, step, 0)
-    else:
-        for slot in prange(threads):
-            step_remaining(worlds, settings, functions, action, step, slot)
+    for slot in prange(worlds.roster.shape[0]):
+        step_remaining(worlds, settings, functions, action, step, slot)
 
 
 @kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))

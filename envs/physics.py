@@ -18,7 +18,7 @@ from envs.libmujoco import double_pointer
 class Physics(NamedTuple):
     """One world as a task reads it, in SI units; frames are the world's unless MuJoCo's documentation says otherwise.
 
-    bodies, sites, sensors   rows of the names that the task asked for, in its order (sensors: first entry in sensordata)
+    bodies, sites, sensors   rows of the names that the task uses, in its order (sensors: first entry in sensordata)
     dt, timestep             seconds between two actions, and of one substep
     """
 
@@ -99,7 +99,7 @@ def addresses_of(arrays: list[np.ndarray]) -> list[int]:
 
 def shapes_of(arrays: list[np.ndarray]) -> np.ndarray:
     """The shapes of rows and tables as one (fields, 2) int64 array; a row has 1 in the second column."""
-    return np.array([(array.shape + (1,))[:2] for array in arrays], dtype=np.int64)
+    return np.array([(*array.shape, 1)[:2] for array in arrays], dtype=np.int64)
 
 
 @njit

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mujoco
+import numpy as np
 from numba.extending import register_jitable
 
 helper = register_jitable
@@ -62,8 +63,8 @@ class Task(NamedTuple):
 class Randomisation(NamedTuple):
     """A change of the model in each world at each reset, for domain randomisation.
 
-    change     (model, nominal, uniform, normal): writes into model (envs.physics.Model), which still holds what the last
-               reset made of it, from the unchanged nominal and from noise uniform in [0, 1), (U,), and normal, (V,)
+    change     (model, nominal, uniform, normal): writes into model (envs.physics.Model), which still holds what the
+               last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and normal, (V,)
     uniform, normal            U, V
     """
 
@@ -102,7 +103,7 @@ def write_clipped(values, low, high, target, start):
 
 @helper
 def write_bodies(values, target, start):
-    """Write a table of all bodies but the world, row by row, into target from start on; returns where the next entry goes."""
+    """Write a table of bodies, without the world's row, into target from start on; returns the next entry's place."""
     columns = values.shape[1]
     for body in range(1, values.shape[0]):
         for column in range(columns):
@@ -127,25 +128,10 @@ def gymnasium_asset(name: str) -> str:
     return str(Path(found.origin).parent / "envs" / "mujoco" / "assets" / name)
 
 
-def position_names(model: mujoco.MjModel, first: int = 0) -> list[str]:
-    """Names of qpos[first:], such as "position rootz (m)"; a free joint has x, y, z and a quaternion."""
-    free = ["x (m)", "y (m)", "z (m)", "quaternion w", "quaternion x", "quaternion y", "quaternion z"]
-    parts = {0: free, 1: free[3:], 2: ["(m)"], 3: ["(rad)"]}
-    return [f"position {name} {part}" for name, kind in _joints(model) for part in parts[kind]][first:]
-
-
-def velocity_names(model: mujoco.MjModel) -> list[str]:
-    """Names of qvel, such as "velocity rootz (m/s)"; rotation of a free joint is about its own axes."""
-    turning = ["turning x (rad/s)", "turning y (rad/s)", "turning z (rad/s)"]
-    parts = {0: ["x (m/s)", "y (m/s)", "z (m/s)", *turning], 1: turning, 2: ["(m/s)"], 3: ["(rad/s)"]}
-    return [f"velocity {name} {part}" for name, kind in _joints(model) for part in parts[kind]]
-
-
-def body_names(model: mujoco.MjModel, quantity: str, columns: int) -> list[str]:
-    """Names of a table of all bodies but the world, such as "cfrc_ext torso 0"."""
-    bodies = [model.body(index).name or f"body {index}" for index in range(1, model.nbody)]
-    return [f"{quantity} {body} {column}" for body in bodies for column in range(columns)]
-
-
-def _joints(model: mujoco.MjModel) -> list[tuple[str, int]]:
-    return [(model.joint(index).name or f"joint {index}", int(model.jnt_type[index])) for index in range(model.njnt)]
+def entry_names(model: mujoco.MjModel, quantity: str, first: int = 0) -> list[str]:
+    """Names of the entries of a quantity of MjData, such as "qvel[0]" or "cinert[1][3]", from its first row on."""
+    shape = getattr(mujoco.MjData(model), quantity).shape
+    return [
+        quantity + "".join(f"[{index}]" for index in (first + indices[0], *indices[1:]))
+        for indices in np.ndindex(shape[0] - first, *shape[1:])
+    ]

@@ -23,7 +23,7 @@ from numba.core.errors import NumbaError
 from envs import kernels
 from envs.compiling import callback
 from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment
-from envs.libmujoco import collected_warnings
+from envs.simulator import actuator_names
 from envs.physics import Model, Physics, model_arrays, physics_arrays
 from envs.task import Randomisation, Task
 
@@ -99,10 +99,17 @@ def load_model(task: Task, xml: str | None) -> mujoco.MjModel:
             raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {error}") from error
     for text in texts if xml else ():
         log.warning("%s: %s", path, text)
-    for kind, count in (("actuator", model.nu), ("body", model.nbody), ("site", model.nsite), ("sensor", model.nsensor)):
+    for kind, count in (
+        ("actuator", model.nu),
+        ("body", model.nbody),
+        ("site", model.nsite),
+        ("sensor", model.nsensor),
+    ):
         wanted = {"actuator": task.actuators, "body": task.bodies, "site": task.sites, "sensor": task.sensors}[kind]
         _check_names(task, str(path), kind, wanted, [getattr(model, kind)(index).name for index in range(count)])
-    free = [model.actuator(index).name or str(index) for index in range(model.nu) if not model.actuator_ctrllimited[index]]
+    free = [
+        model.actuator(index).name or str(index) for index in range(model.nu) if not model.actuator_ctrllimited[index]
+    ]
     if free or not model.nu:
         raise UnsuitableEnvironment(
             f"{task.id}: {path} "
@@ -133,7 +140,7 @@ def _line_naming(task: Task, name: str) -> str:
 
 
 def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
-    """Run a task's functions once as plain Python; returns its EnvSpec or raises EnvironmentFault with file and line."""
+    """Run a task's functions once as plain Python; returns its EnvSpec. EnvironmentFault names file and line."""
     if outside := lint(functions_of(task).values()):
         raise EnvironmentFault("\n".join(outside))
     names = task.observation_names(model)
@@ -174,7 +181,7 @@ def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
         action_high=limits[:, 1].copy(),
         dt=dt,
         obs_names=tuple(names),
-        action_names=tuple(model.actuator(index).name or f"actuator {index}" for index in range(model.nu)),
+        action_names=actuator_names(model),
         reward_terms=task.reward_terms,
     )
 
@@ -251,8 +258,14 @@ def _reason(text: str) -> str:
 
 
 def rehearse_randomisation(randomise: Randomisation, model: mujoco.MjModel) -> None:
-    """Run a randomising function once as plain Python on a copy's arrays; raises EnvironmentFault with file and line."""
+    """Run a randomising function once as plain Python on copies. EnvironmentFault names file and line."""
     if outside := lint([randomise.change]):
         raise EnvironmentFault("\n".join(outside))
     changed = Model(*(array.copy() for array in model_arrays(model)))
-    _run(randomise.change, changed, Model(*model_arrays(model)), np.full(randomise.uniform, 0.5), np.zeros(randomise.normal))
+    _run(
+        randomise.change,
+        changed,
+        Model(*model_arrays(model)),
+        np.full(randomise.uniform, 0.5),
+        np.zeros(randomise.normal),
+    )

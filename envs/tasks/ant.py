@@ -16,13 +16,11 @@ import math
 from envs.task import (
     Task,
     between,
-    body_names,
     clip,
+    entry_names,
     gymnasium_asset,
     helper,
-    position_names,
     sum_of_squares,
-    velocity_names,
     write_clipped,
     write_row,
 )
@@ -64,9 +62,9 @@ def reward(physics, memory, terms):
             contact += clip(physics.cfrc_ext[body, column], -1.0, 1.0) ** 2
     contact *= CONTACT_COST
     terms[0] = forward
-    terms[1] = healthy
-    terms[2] = -control
-    terms[3] = -contact
+    terms[1] = -control
+    terms[2] = -contact
+    terms[3] = healthy
     return forward + healthy - (control + contact)
 
 
@@ -82,9 +80,9 @@ TASK = Task(
     frame_skip=5,
     max_episode_steps=1000,
     observation_names=lambda model: (
-        position_names(model, first=2) + velocity_names(model) + body_names(model, "cfrc_ext", 6)
+        entry_names(model, "qpos", first=2) + entry_names(model, "qvel") + entry_names(model, "cfrc_ext", first=1)
     ),
-    reward_terms=("forward", "healthy", "control", "contact"),
+    reward_terms=("reward_forward", "reward_ctrl", "reward_contact", "reward_survive"),
     reset=reset,
     observe=observe,
     reward=reward,

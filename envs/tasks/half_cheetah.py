@@ -11,10 +11,9 @@ Source       Gymnasium 1.x, HalfCheetah-v5
 from envs.task import (
     Task,
     between,
+    entry_names,
     gymnasium_asset,
-    position_names,
     sum_of_squares,
-    velocity_names,
     write_row,
 )
 
@@ -51,8 +50,8 @@ TASK = Task(
     xml=gymnasium_asset("half_cheetah.xml"),
     frame_skip=5,
     max_episode_steps=1000,
-    observation_names=lambda model: position_names(model, first=1) + velocity_names(model),
-    reward_terms=("forward", "control"),
+    observation_names=lambda model: entry_names(model, "qpos", first=1) + entry_names(model, "qvel"),
+    reward_terms=("reward_forward", "reward_ctrl"),
     reset=reset,
     observe=observe,
     reward=reward,

@@ -13,12 +13,10 @@ Source       Gymnasium 1.x, Humanoid-v5
 from envs.task import (
     Task,
     between,
-    body_names,
+    entry_names,
     gymnasium_asset,
     helper,
-    position_names,
     sum_of_squares,
-    velocity_names,
     write_bodies,
     write_row,
 )
@@ -71,9 +69,9 @@ def reward(physics, memory, terms):
         contact += sum_of_squares(physics.cfrc_ext[body])
     contact = min(CONTACT_COST * contact, CONTACT_COST_LIMIT)
     terms[0] = forward
-    terms[1] = healthy
-    terms[2] = -control
-    terms[3] = -contact
+    terms[1] = -control
+    terms[2] = -contact
+    terms[3] = healthy
     return forward + healthy - (control + contact)
 
 
@@ -88,14 +86,14 @@ TASK = Task(
     frame_skip=5,
     max_episode_steps=1000,
     observation_names=lambda model: (
-        position_names(model, first=2)
-        + velocity_names(model)
-        + body_names(model, "cinert", 10)
-        + body_names(model, "cvel", 6)
-        + [name.replace("velocity", "actuator force") for name in velocity_names(model)[FREE_JOINT_VELOCITIES:]]
-        + body_names(model, "cfrc_ext", 6)
+        entry_names(model, "qpos", first=2)
+        + entry_names(model, "qvel")
+        + entry_names(model, "cinert", first=1)
+        + entry_names(model, "cvel", first=1)
+        + entry_names(model, "qfrc_actuator", first=FREE_JOINT_VELOCITIES)
+        + entry_names(model, "cfrc_ext", first=1)
     ),
-    reward_terms=("forward", "healthy", "control", "contact"),
+    reward_terms=("reward_forward", "reward_ctrl", "reward_contact", "reward_survive"),
     reset=reset,
     observe=observe,
     reward=reward,

@@ -1,9 +1,9 @@
 """HumanoidStandup-v5: a humanoid that lies on its back stands up.
 
 Action       (17,) torques of the joints, in [-0.4, 0.4] times a gear of 25 to 300 Nm
-Observation  (348,) as in Humanoid-v5: positions but x and y (22); velocities (23); of the 13 bodies: inertia and mass about
-             the centre of mass (130), velocity about it (78); actuator forces in joint space (17, Nm); external
-             forces (78, Nm and N)
+Observation  (348,) as in Humanoid-v5: positions but x and y (22); velocities (23); of the 13 bodies: inertia and mass
+             about the centre of mass (130), velocity about it (78); actuator forces in joint space (17, Nm);
+             external forces (78, Nm and N)
 Reward       height of the torso (m) / 0.003 s - 0.1 * sum of squared actions
              - 5e-7 * sum of squared external forces (at most 10) + 1
 Termination  never; the clock ends an episode after 1000 actions of 0.015 s
@@ -37,7 +37,7 @@ TASK = Task(
     frame_skip=5,
     max_episode_steps=1000,
     observation_names=humanoid.TASK.observation_names,
-    reward_terms=("height", "control", "impact"),
+    reward_terms=("reward_linup", "reward_quadctrl", "reward_impact"),
     reset=humanoid.reset,
     observe=humanoid.observe,
     reward=reward,

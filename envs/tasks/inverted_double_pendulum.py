@@ -1,8 +1,8 @@
 """InvertedDoublePendulum-v5: a cart keeps a pole upright on whose end a second pole stands.
 
 Action       (1,) force on the cart, in [-1, 1] times a gear of 500 N
-Observation  (9,) position of the cart (m); sines, then cosines of the two angles; three velocities clipped to [-10, 10];
-             the constraint force on the cart (N) clipped to [-10, 10]
+Observation  (9,) position of the cart (m); sines, then cosines of the two angles; three velocities clipped to
+             [-10, 10]; the constraint force on the cart (N) clipped to [-10, 10]
 Reward       10 while the tip is up - 0.01 * x^2 - (y - 2)^2 with the tip at x and height y (m)
              - 0.001 * (velocity of the first angle)^2 - 0.005 * (velocity of the second angle)^2
 Termination  the tip is at most 1 m high; the clock ends an episode after 1000 actions of 0.05 s
@@ -12,7 +12,7 @@ Source       Gymnasium 1.x, InvertedDoublePendulum-v5
 
 import math
 
-from envs.task import Task, between, clip, gymnasium_asset, helper, velocity_names, write_clipped
+from envs.task import Task, between, clip, entry_names, gymnasium_asset, helper, write_clipped
 
 HEALTHY_REWARD = 10.0
 LOWEST_TIP = 1.0
@@ -58,11 +58,11 @@ TASK = Task(
     frame_skip=5,
     max_episode_steps=1000,
     observation_names=lambda model: (
-        ["position slider (m)", "sine hinge", "sine hinge2", "cosine hinge", "cosine hinge2"]
-        + velocity_names(model)
-        + ["constraint force slider (N)"]
+        *("qpos[0]", "sin(qpos[1])", "sin(qpos[2])", "cos(qpos[1])", "cos(qpos[2])"),
+        *entry_names(model, "qvel"),
+        "qfrc_constraint[0]",
     ),
-    reward_terms=("healthy", "distance", "velocity"),
+    reward_terms=("reward_survive", "distance_penalty", "velocity_penalty"),
     reset=reset,
     observe=observe,
     reward=reward,

@@ -11,10 +11,9 @@ Source       Gymnasium 1.x, InvertedPendulum-v5
 from envs.task import (
     Task,
     between,
+    entry_names,
     gymnasium_asset,
     helper,
-    position_names,
-    velocity_names,
     write_row,
 )
 
@@ -49,8 +48,8 @@ TASK = Task(
     xml=gymnasium_asset("inverted_pendulum.xml"),
     frame_skip=2,
     max_episode_steps=1000,
-    observation_names=lambda model: position_names(model) + velocity_names(model),
-    reward_terms=("healthy",),
+    observation_names=lambda model: entry_names(model, "qpos") + entry_names(model, "qvel"),
+    reward_terms=("reward_survive",),
     reset=reset,
     observe=observe,
     reward=reward,

@@ -1,8 +1,8 @@
 """Pusher-v5: an arm of seven joints pushes a cylinder to a goal on a table.
 
 Action       (7,) torques of the joints, in [-2, 2] Nm
-Observation  (23,) seven joint angles (rad) and their velocities (rad/s); positions of the arm's tip, the cylinder and the
-             goal (m)
+Observation  (23,) seven joint angles (rad) and their velocities (rad/s); positions of the arm's tip, the cylinder and
+             the goal (m)
 Reward       - 0.5 * distance of tip and cylinder - distance of cylinder and goal (m) - 0.1 * sum of squared actions
 Termination  never; the clock ends an episode after 100 actions of 0.05 s
 Reset        the arm in its initial pose with velocities uniform in [-0.005, 0.005); the cylinder at rest, uniform in
@@ -12,7 +12,7 @@ Source       Gymnasium 1.x, Pusher-v5
 
 import math
 
-from envs.task import Task, between, gymnasium_asset, helper, sum_of_squares
+from envs.task import Task, between, entry_names, gymnasium_asset, helper, sum_of_squares
 
 NEAR_WEIGHT = 0.5
 CONTROL_COST = 0.1
@@ -22,6 +22,7 @@ ARM = 7
 OBJECT_Y, OBJECT_X, GOAL_Y, GOAL_X = 7, 8, 9, 10
 # A draw is accepted with probability 0.62: all 32 fail once in 10^13 resets.
 ATTEMPTS = 32
+BODIES = ("tips_arm", "object", "goal")
 TIP, OBJECT, GOAL = 0, 1, 2
 
 
@@ -73,14 +74,14 @@ TASK = Task(
     frame_skip=5,
     max_episode_steps=100,
     observation_names=lambda model: (
-        [f"position {model.joint(joint).name} (rad)" for joint in range(ARM)]
-        + [f"velocity {model.joint(joint).name} (rad/s)" for joint in range(ARM)]
-        + [f"position {body} {axis} (m)" for body in ("tip", "object", "goal") for axis in "xyz"]
+        entry_names(model, "qpos")[:ARM]
+        + entry_names(model, "qvel")[:ARM]
+        + [f"xpos[{body}][{axis}]" for body in BODIES for axis in range(3)]
     ),
-    reward_terms=("distance", "control", "near"),
+    reward_terms=("reward_dist", "reward_ctrl", "reward_near"),
     reset=reset,
     observe=observe,
     reward=reward,
     uniform=ARM + 2 * ATTEMPTS,
-    bodies=("tips_arm", "object", "goal"),
+    bodies=BODIES,
 )

@@ -1,12 +1,12 @@
 """Reacher-v5: a planar arm of two links moves its fingertip to a target.
 
 Action       (2,) torques of shoulder and elbow, in [-1, 1] times a gear of 200 Nm
-Observation  (10,) cosines, then sines of the two angles; x and y of the target (m); two velocities (rad/s); x and y of the
-             vector from target to fingertip (m)
+Observation  (10,) cosines, then sines of the two angles; x and y of the target (m); two velocities (rad/s); x and y of
+             the vector from target to fingertip (m)
 Reward       - distance of fingertip and target (m) - sum of squared actions
 Termination  never; the clock ends an episode after 50 actions of 0.02 s
-Reset        angles + uniform in [-0.1, 0.1), their velocities + uniform in [-0.005, 0.005); the target uniform on the disk
-             of radius 0.2 m, at rest
+Reset        angles + uniform in [-0.1, 0.1), their velocities + uniform in [-0.005, 0.005); the target at rest, uniform
+             on the disk of radius 0.2 m
 Source       Gymnasium 1.x, Reacher-v5
 """
 
@@ -55,10 +55,10 @@ TASK = Task(
     frame_skip=2,
     max_episode_steps=50,
     observation_names=lambda model: (
-        ["cosine joint0", "cosine joint1", "sine joint0", "sine joint1", "target x (m)", "target y (m)"]
-        + ["velocity joint0 (rad/s)", "velocity joint1 (rad/s)", "fingertip - target x (m)", "fingertip - target y (m)"]
+        ["cos(qpos[0])", "cos(qpos[1])", "sin(qpos[0])", "sin(qpos[1])", "qpos[2]", "qpos[3]", "qvel[0]", "qvel[1]"]
+        + [f"xpos[fingertip][{axis}]-xpos[target][{axis}]" for axis in range(2)]
     ),
-    reward_terms=("distance", "control"),
+    reward_terms=("reward_dist", "reward_ctrl"),
     reset=reset,
     observe=observe,
     reward=reward,

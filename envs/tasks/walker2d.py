@@ -1,10 +1,10 @@
 """Walker2d-v5: a planar biped walks forward without falling.
 
 Action       (6,) torques of right thigh, leg, foot and left thigh, leg, foot, in [-1, 1] times a gear of 100 Nm
-Observation  (17,) positions but x: height (m), pitch (rad), six joint angles (rad); nine velocities clipped to [-10, 10]
+Observation  (17,) positions but x: height (m), pitch, six joint angles (rad); nine velocities clipped to [-10, 10]
 Reward       forward velocity (m/s) + 1 while healthy - 0.001 * sum of squared actions
-Termination  the height leaves (0.8, 2.0) m or the pitch leaves (-1, 1) rad; the clock ends an episode after 1000 actions
-             of 0.008 s
+Termination  the height leaves (0.8, 2.0) m or the pitch leaves (-1, 1) rad; the clock ends an episode after 1000
+             actions of 0.008 s
 Reset        positions and velocities + uniform in [-0.005, 0.005)
 Source       Gymnasium 1.x, Walker2d-v5
 """
@@ -12,11 +12,10 @@ Source       Gymnasium 1.x, Walker2d-v5
 from envs.task import (
     Task,
     between,
+    entry_names,
     gymnasium_asset,
     helper,
-    position_names,
     sum_of_squares,
-    velocity_names,
     write_clipped,
     write_row,
 )
@@ -49,8 +48,8 @@ def reward(physics, memory, terms):
     healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     terms[0] = forward
-    terms[1] = healthy
-    terms[2] = -control
+    terms[1] = -control
+    terms[2] = healthy
     return forward + healthy - control
 
 
@@ -64,8 +63,8 @@ TASK = Task(
     xml=gymnasium_asset("walker2d_v5.xml"),
     frame_skip=4,
     max_episode_steps=1000,
-    observation_names=lambda model: position_names(model, first=1) + velocity_names(model),
-    reward_terms=("forward", "healthy", "control"),
+    observation_names=lambda model: entry_names(model, "qpos", first=1) + entry_names(model, "qvel"),
+    reward_terms=("reward_forward", "reward_ctrl", "reward_survive"),
     reset=reset,
     observe=observe,
     reward=reward,
