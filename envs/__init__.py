@@ -1,1 +1,113 @@
-"""Environments."""
+"""The environments' front door: a task's name in, a VecEnv out. The backends are imported only when one is built."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import import_module
+
+from envs.contract import UnsuitableEnvironment, VecEnv
+
+TASKS = (
+    "Ant",
+    "HalfCheetah",
+    "Hopper",
+    "Humanoid",
+    "HumanoidStandup",
+    "InvertedDoublePendulum",
+    "InvertedPendulum",
+    "Pusher",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+)
+ANY_GYMNASIUM_ID = "gymnasium"
+BACKENDS = {"gymnasium": ("envs.gymnasium", "GymnasiumVecEnv")}
+ACTION_UNITS = ("unit", "env")
+
+
+def make(
+    name: str,
+    num_envs: int,
+    seed: int,
+    backend: str = "gymnasium",
+    *,
+    env_id: str | None = None,
+    flatten: bool = False,
+    action_units: str = "unit",
+    max_episode_steps: int | None = None,
+) -> VecEnv:
+    """Build num_envs worlds of one task, each in the first episode of reset(seed).
+
+    name               a task of TASKS, with or without "-v5", or "gymnasium" for the Gymnasium id in env_id
+    flatten            lay a Dict of Boxes out as one vector
+    action_units       "unit": step takes [-1, 1]; "env": step takes the task's own units
+    max_episode_steps  where the clock ends an episode; None: as the task is registered
+
+    Raises UnsuitableEnvironment for a request that cannot be served, EnvironmentFault for a world that fails.
+    """
+    if backend not in BACKENDS:
+        raise UnsuitableEnvironment(f"unknown backend {backend!r}; nearest: {nearest(backend, BACKENDS)}")
+    if action_units not in ACTION_UNITS:
+        raise UnsuitableEnvironment(
+            f"unknown action units {action_units!r}; nearest: {nearest(action_units, ACTION_UNITS)}"
+        )
+    if num_envs < 1:
+        raise UnsuitableEnvironment(f"num_envs is {num_envs}; at least 1 world is needed")
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise UnsuitableEnvironment(
+            f"max_episode_steps is {max_episode_steps}; give at least 1, or null for the task's"
+        )
+    task_id = resolve(name, env_id)
+    module, builder = BACKENDS[backend]
+    vec_env: VecEnv = getattr(import_module(module), builder)(
+        task_id,
+        num_envs,
+        seed,
+        flatten=flatten,
+        action_units=action_units,
+        max_episode_steps=max_episode_steps,
+    )
+    return vec_env
+
+
+def resolve(name: str, env_id: str | None = None) -> str:
+    """The full id of a request, "Humanoid-v5" for "Humanoid", without building a world.
+
+    Raises UnsuitableEnvironment for an unknown name, version or id, naming the nearest.
+    """
+    if name != ANY_GYMNASIUM_ID:
+        if env_id is not None:
+            raise UnsuitableEnvironment(
+                f"id {env_id!r} was given beside task {name!r}; an id belongs to env={ANY_GYMNASIUM_ID}"
+            )
+        return _task_id(name)
+    if env_id is None:
+        raise UnsuitableEnvironment(f"env={ANY_GYMNASIUM_ID} needs an id, such as env.id=Pendulum-v1")
+    if env_id.partition("-v")[0] in TASKS:
+        return _task_id(env_id)
+    import_module("envs.gymnasium").require_registered(env_id)
+    return env_id
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The one of names that is spelled most like word, whatever its case."""
+    by_lower_case = {name.lower(): name for name in names}
+    return by_lower_case[difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.0)[0]]
+
+
+def _task_id(name: str) -> str:
+    task, _, version = name.partition("-v")
+    if task not in TASKS:
+        raise UnsuitableEnvironment(
+            f"unknown task {name!r}; nearest: {nearest(task, TASKS)} "
+            f"(any other Gymnasium id: env={ANY_GYMNASIUM_ID} env.id=<id>)"
+        )
+    if version in ("2", "3", "4"):
+        raise UnsuitableEnvironment(
+            f"{name} is not supported: before v5 contact costs, healthy rewards and observations differ, "
+            f"so its returns compare with nothing here; use {task}-v5"
+        )
+    if name not in (task, f"{task}-v5"):
+        raise UnsuitableEnvironment(f"unknown task {name!r}; nearest: {task}-v5")
+    return f"{task}-v5"

@@ -83,6 +83,10 @@ class VecEnv(Protocol):
         """Start a new episode in every world, world i from SeedSequence((seed, i)); returns obs (N, O)."""
         ...
 
+    def observe(self) -> FloatArray:
+        """What to act on now, (N, O): after a reset, a step or a load."""
+        ...
+
     def step(self, action: FloatArray) -> Step:
         """Apply actions (N, A). They are clipped to [-1, 1] and mapped onto the task's limits here,
         or, where the worlds were made with action_units="env", taken in the task's units and clipped to its limits.
@@ -96,7 +100,7 @@ class VecEnv(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state_dict of the same task and number of worlds."""
+        """Continue from a state_dict of the same task and number of worlds; new episodes where exact_state is False."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,230 @@
+"""What every algorithm offers the trainer, and the few fields that all off-policy ones share.
+
+Letters: S learners, N worlds of one learner, T steps, B batch, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dsac.data import Batch, Transition, derived_seed
+from dsac.fields import at_least, between, choice, positive
+from dsac.networks import MLP, initialise
+from dsac.normalization import ObservationNormalizer, ReturnNormalizer
+from dsac.optimizer import Adam
+from dsac.policy import Policy, slice_of
+from dsac.replay import Replay
+from envs.contract import EnvSpec
+
+Metrics = dict[str, Tensor]
+Noise = dict[str, Tensor]
+
+
+class Memory(Protocol):
+    """What takes blocks in and gives batches out; it knows no algorithm."""
+
+    def add(self, block: Any, counts: bool = True) -> None: ...
+    def batches(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """Fields that every algorithm has."""
+
+    name: str
+    num_envs: int = at_least(20, 1)
+    gamma: float = between(0.99, 0.0, 1.0)
+    hidden_sizes: tuple[int, ...] = (256, 256, 256)
+    activation: str = choice("gelu", "gelu", "relu", "silu", "tanh")
+    layer_norm: bool = False
+    learning_rate_schedule: str = choice("constant", "constant", "linear", "cosine")
+    observation_normalization: bool = False
+    reward_scale: float = positive(1.0)
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig(AlgorithmConfig):
+    """Fields that every algorithm with a replay has."""
+
+    updates_per_env_step: float = positive(0.05)
+    batch_size: int = at_least(256, 1)
+    replay_capacity: int = at_least(1_000_000, 1)
+    warmup_env_steps: int = at_least(10_000, 1)
+    warmup_actions: str = choice("policy", "policy", "uniform")
+    n_step: int = at_least(1, 1)
+    tau: float = between(0.005, 0.0, 1.0)
+    return_normalization: bool = False
+
+    def problems(self) -> list[str]:
+        """Contradictions between fields, one line each."""
+        found = []
+        if self.warmup_env_steps > self.replay_capacity:
+            found.append(
+                f"algo.warmup_env_steps={self.warmup_env_steps} exceeds algo.replay_capacity={self.replay_capacity}"
+            )
+        if self.batch_size > self.warmup_env_steps:
+            found.append(f"algo.batch_size={self.batch_size} exceeds algo.warmup_env_steps={self.warmup_env_steps}")
+        return found
+
+
+class Algorithm(nn.Module):
+    """A learner of S policies side by side. Subclasses add networks, `act`, `update` and their Config.
+
+    All state is in parameters and buffers, so that state_dict() is the whole of it. `update` reads nothing back to the
+    host and never branches on data: the policy delay is a static argument.
+    """
+
+    Config: ClassVar[type[Any]]
+    horizon: int = 1
+    warmup_env_steps: int = 0
+    delay: int = 1
+    head: ClassVar[str] = "tanh"
+    actor: MLP
+
+    def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.spec, self.config, self.seeds = spec, config, tuple(seeds)
+        self.learners = len(self.seeds)
+        self.observations = (
+            ObservationNormalizer(self.learners, spec.obs_dim) if config.observation_normalization else None
+        )
+
+    def initialise(self) -> None:
+        """Draw the parameters, those of learner k from the stream of its own seed."""
+        initialise(self, [torch.Generator().manual_seed(derived_seed(seed, "parameters")) for seed in self.seeds])
+
+    def act(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """What to do while collecting: raw obs (S, N, O), standard normal noise (S, N, A) -> action (S, N, A)."""
+        raise NotImplementedError  # every algorithm has its own
+
+    def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """What to do before learning: as `act`, unless an algorithm says otherwise."""
+        return self.act(obs, noise)
+
+    def process(self, block: Transition) -> Any:
+        """What memory is given of a block: the block itself, unless an algorithm adds to it."""
+        return block
+
+    def observe(self, block: Transition) -> None:
+        """Move statistics, after the block's last gradient step: arrays (T, S, N, ...) as collected."""
+        if self.observations is not None:
+            self.observations.observe(torch.as_tensor(block.obs, device=self.device))
+
+    def memory(self, num_envs: int, device: torch.device) -> Memory:
+        """The memory this algorithm learns from."""
+        raise NotImplementedError  # every algorithm has its own
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The standard normal draws that one update takes, by name, without the leading S."""
+        return {}
+
+    def update(self, batch: Any, noise: Noise, policy_step: bool) -> Metrics:
+        """One gradient step in place; metrics (S,) each."""
+        raise NotImplementedError  # every algorithm has its own
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def normalize(self, obs: Tensor) -> Tensor:
+        """(S, ..., O) raw -> what the networks see."""
+        return obs if self.observations is None else self.observations(obs)
+
+    def set_progress(self, fraction: float) -> None:
+        """Move the learning rates along their schedule; fraction of the budget done, 0 to 1."""
+        schedule = self.config.learning_rate_schedule
+        if schedule == "constant":
+            return
+        factor = 1 - fraction if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * fraction))
+        for module in self.modules():
+            if isinstance(module, Adam):
+                module.scale_learning_rate(factor)
+
+    @torch.no_grad()
+    def policy(self, learner: int) -> Policy:
+        """The deterministic policy of one learner as it is now, on the CPU in float32, its own copy."""
+        net = slice_of(self.actor, learner)
+        policy = Policy(
+            {
+                "obs_dim": self.spec.obs_dim,
+                "action_dim": self.spec.action_dim,
+                "outputs": self.actor.output.weight.shape[-1],
+                "net": {
+                    "sizes": list(self.config.hidden_sizes),
+                    "activation": self.config.activation,
+                    "layer_norm": self.config.layer_norm,
+                },
+                "head": self.head,
+                "obs_clip": None if self.observations is None else self.observations.clip,
+            }
+        )
+        policy.net.load_state_dict(net.state_dict())
+        policy.action_low.copy_(torch.as_tensor(self.spec.action_low))
+        policy.action_high.copy_(torch.as_tensor(self.spec.action_high))
+        if self.observations is not None:
+            policy.obs_mean.copy_(self.observations.mean[learner])
+            policy.obs_inverse_std.copy_(self.observations.inverse_std[learner])
+        return policy.requires_grad_(False).eval()
+
+
+class OffPolicy(Algorithm):
+    """What algorithms with a replay share besides their fields: the memory, the warm-up and the size of the rewards."""
+
+    def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
+        super().__init__(spec, config, seeds)
+        self.warmup_env_steps = config.warmup_env_steps
+        self.returns = (
+            ReturnNormalizer(self.learners, config.num_envs, config.gamma) if config.return_normalization else None
+        )
+
+    def memory(self, num_envs: int, device: torch.device) -> Memory:
+        c = self.config
+        return Replay(
+            capacity=c.replay_capacity,
+            num_envs=num_envs,
+            obs_dim=self.spec.obs_dim,
+            action_dim=self.spec.action_dim,
+            batch_size=c.batch_size,
+            updates_per_env_step=c.updates_per_env_step,
+            gamma=c.gamma,
+            n_step=c.n_step,
+            seeds=self.seeds,
+            device=device,
+        )
+
+    def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """The initial policy, or uniform actions: the normal distribution function maps the noise onto [-1, 1]."""
+        return self.act(obs, noise) if self.config.warmup_actions == "policy" else torch.erf(noise / math.sqrt(2))
+
+    def observe(self, block: Transition) -> None:
+        super().observe(block)
+        if self.returns is not None:
+            ended = torch.as_tensor(block.terminated | block.truncated, device=self.device)
+            self.returns.observe(torch.as_tensor(block.reward, device=self.device), ended)
+
+    def reward_factor(self) -> Tensor:
+        """What rewards are multiplied by before learning (S,): reward_scale, over the size of the returns if asked for.
+
+        max(std(G), max|G| / 5) keeps the largest return near 5 where returns hardly vary.
+        """
+        factor = torch.full((self.learners,), self.config.reward_scale, device=self.device)
+        if self.returns is None:
+            return factor
+        size = torch.maximum(self.returns.std(), self.returns.largest / 5)
+        return (factor / size).to(factor.dtype)
+
+    def normalized(self, batch: Batch) -> Batch:
+        """The batch as the networks see it: observations normalised, rewards multiplied by reward_factor."""
+        return batch._replace(
+            obs=self.normalize(batch.obs),
+            next_obs=self.normalize(batch.next_obs),
+            reward=batch.reward * self.reward_factor()[:, None].to(batch.reward.dtype),
+        )

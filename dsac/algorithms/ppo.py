@@ -1,0 +1,216 @@
+"""PPO: proximal policy optimisation with a clipped ratio (Schulman et al., arXiv 1707.06347), with the controls that
+its users tune as fields and the defaults that continuous control is usually run with.
+
+Letters: S learners, N worlds, T steps, B minibatch, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dsac.algorithms.base import Algorithm, AlgorithmConfig, Memory, Metrics, Noise
+from dsac.data import Transition
+from dsac.distributions import HALF_LOG_TWO_PI, normal_log_prob
+from dsac.fields import at_least, between, choice, positive
+from dsac.networks import MLP
+from dsac.normalization import ReturnNormalizer
+from dsac.optimizer import Adam
+from dsac.returns import gae
+from dsac.rollout import Rollout
+from envs.contract import EnvSpec
+
+
+@dataclass(frozen=True)
+class PPOConfig(AlgorithmConfig):
+    """conf/algo/ppo.yaml says what each field does."""
+
+    name: str = "ppo"
+    num_envs: int = at_least(8, 1)
+    horizon: int = at_least(256, 1)
+    epochs: int = at_least(10, 1)
+    minibatch_size: int = at_least(64, 2)
+    learning_rate: float = positive(3e-4)
+    learning_rate_schedule: str = choice("linear", "constant", "linear", "cosine")
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = choice("tanh", "gelu", "relu", "silu", "tanh")
+    observation_normalization: bool = True
+    reward_normalization: bool = True
+    reward_clip: float | None = positive(10.0)
+    gae_lambda: float = between(0.95, 0.0, 1.0)
+    clip_low: float = between(0.2, 0.0, 1.0)
+    clip_high: float = at_least(0.2, 0.0)
+    value_coefficient: float = at_least(0.5, 0.0)
+    value_clip: float | None = positive(None)
+    entropy_coefficient: float = at_least(0.0, 0.0)
+    kl_penalty: float = at_least(0.0, 0.0)
+    kl_adaptive_target: float | None = positive(None)
+    target_kl: float | None = positive(None)
+    gradient_clip: float | None = positive(0.5)
+    advantage_normalization: bool = True
+    initial_log_std: float = 0.0
+
+    def problems(self) -> list[str]:
+        """Contradictions between fields, one line each."""
+        rows, found = self.horizon * self.num_envs, []
+        if rows % self.minibatch_size:
+            found.append(
+                f"algo.minibatch_size={self.minibatch_size} does not divide algo.horizon x algo.num_envs = {rows}"
+            )
+        if self.kl_adaptive_target is not None and self.kl_penalty == 0:
+            found.append("algo.kl_adaptive_target adapts algo.kl_penalty, which is 0: set it to a start, such as 0.2")
+        return found
+
+
+class Sample(NamedTuple):
+    """A transition with what PPO learns from, (T, S, N, ...) in a block, (S, B, ...) in a minibatch.
+
+    obs normalised; action the unclipped draw; log_prob, value by the parameters that acted; advantage, return_.
+    """
+
+    obs: Tensor
+    action: Tensor
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    return_: Tensor
+
+
+class PPO(Algorithm):
+    """PPO for S learners side by side."""
+
+    Config = PPOConfig
+    config: PPOConfig
+    head = "clip"
+    kl_coefficient: Tensor
+    last_kl: Tensor
+    stopped: Tensor
+
+    def __init__(self, spec: EnvSpec, config: PPOConfig, seeds: Sequence[int]) -> None:
+        super().__init__(spec, config, seeds)
+        learners, sizes = self.learners, config.hidden_sizes
+        self.horizon = config.horizon
+        self.actor = MLP(
+            (learners,),
+            spec.obs_dim,
+            spec.action_dim,
+            sizes,
+            config.activation,
+            config.layer_norm,
+            (math.sqrt(2), 0.01),
+        )
+        self.critic = MLP(
+            (learners,), spec.obs_dim, 1, sizes, config.activation, config.layer_norm, (math.sqrt(2), 1.0)
+        )
+        self.initialise()
+        self.log_std = nn.Parameter(torch.full((learners, 1, spec.action_dim), config.initial_log_std))
+        self.trained = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
+        self.optimizer = Adam(self.trained, config.learning_rate, epsilon=1e-5)
+        self.returns = (
+            ReturnNormalizer(learners, config.num_envs, config.gamma) if config.reward_normalization else None
+        )
+        self.register_buffer("kl_coefficient", torch.full((learners,), config.kl_penalty))
+        self.register_buffer("last_kl", torch.zeros(learners))
+        self.register_buffer("stopped", torch.zeros(learners, dtype=torch.bool))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, noise: Tensor) -> Tensor:
+        mean: Tensor = self.actor(self.normalize(obs))
+        return mean + self.log_std.exp() * noise
+
+    def memory(self, num_envs: int, device: torch.device) -> Memory:
+        return Rollout(self.config.epochs, self.config.minibatch_size, self.seeds)
+
+    @torch.no_grad()
+    def process(self, block: Transition) -> Sample:
+        """Values, log-probabilities and advantages by the very parameters and statistics that acted."""
+        c = self.config
+        dtype = self.log_std.dtype
+        obs, action, reward, next_obs, terminated, truncated = (
+            torch.as_tensor(np.ascontiguousarray(x), device=self.device) for x in block
+        )
+        obs, action, reward, next_obs = obs.to(dtype), action.to(dtype), reward.to(dtype), next_obs.to(dtype)
+        if self.returns is not None:
+            reward = reward / self.returns.std()[:, None].to(dtype)
+            if c.reward_clip is not None:
+                reward = reward.clamp(-c.reward_clip, c.reward_clip)
+        obs, next_obs = by_learner(self.normalize, obs), by_learner(self.normalize, next_obs)
+        value, next_value = (by_learner(self.critic, x).squeeze(-1) for x in (obs, next_obs))
+        log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std[:, None], action)
+        advantage = gae(reward * c.reward_scale, value, next_value, terminated, truncated, c.gamma, c.gae_lambda)
+        self.stopped.zero_()
+        return Sample(obs, action, log_prob, value, advantage, advantage + value)
+
+    def update(self, batch: Sample, noise: Noise, policy_step: bool) -> Metrics:
+        c = self.config
+        log_std = self.log_std.expand_as(batch.action)
+        log_ratio = normal_log_prob(self.actor(batch.obs), log_std, batch.action) - batch.log_prob
+        ratio = log_ratio.exp()
+        kl = (ratio - 1 - log_ratio).mean(1)  # (S,), never negative (Schulman 2020, "k3")
+        value = self.critic(batch.obs).squeeze(-1)
+        entropy = (log_std + 0.5 + HALF_LOG_TWO_PI).sum(-1).mean(1)
+        policy_loss = clipped_policy_loss(ratio, batch.advantage, c)
+        value_loss = squared_value_loss(value, batch.value, batch.return_, c.value_clip)
+        loss = policy_loss + self.kl_coefficient * kl + c.value_coefficient * value_loss
+        gradients = torch.autograd.grad((loss - c.entropy_coefficient * entropy).sum(), self.trained)
+        if c.target_kl is not None:
+            self.stopped.logical_or_(kl.detach() > c.target_kl)
+        self.optimizer.step(clip_by_norm(gradients, c.gradient_clip), self.stopped if c.target_kl is not None else None)
+        self.last_kl.copy_(kl.detach())
+        clipped = (ratio < 1 - c.clip_low) | (ratio > 1 + c.clip_high)
+        return {
+            "policy_loss": policy_loss.detach(),
+            "value_loss": value_loss.detach(),
+            "entropy": entropy.detach(),
+            "kl": kl.detach(),
+            "clip_fraction": clipped.to(ratio.dtype).mean(1),
+            "explained_variance": 1 - (batch.return_ - value.detach()).var(1) / batch.return_.var(1),
+        }
+
+    def observe(self, block: Transition) -> None:
+        super().observe(block)
+        if self.returns is not None:
+            ended = torch.as_tensor(block.terminated | block.truncated, device=self.device)
+            self.returns.observe(torch.as_tensor(block.reward, device=self.device), ended)
+        target = self.config.kl_adaptive_target
+        if target is not None:
+            factor = torch.where(self.last_kl > 1.5 * target, 2.0, torch.where(self.last_kl < target / 1.5, 0.5, 1.0))
+            self.kl_coefficient.mul_(factor)
+
+
+def by_learner(net: nn.Module | object, x: Tensor) -> Tensor:
+    """Apply a net of (S, B, ...) to a block: (T, S, N, O) -> (T, S, N, ...)."""
+    steps, learners, worlds = x.shape[:3]
+    y = net(x.transpose(0, 1).reshape(learners, steps * worlds, -1))  # type: ignore[operator]  # Module or method
+    return y.view(learners, steps, worlds, -1).transpose(0, 1)  # type: ignore[no-any-return]
+
+
+def clipped_policy_loss(ratio: Tensor, advantage: Tensor, c: PPOConfig) -> Tensor:
+    """The pessimistic surrogate (eq. 7): ratio, advantage (S, B) -> (S,)."""
+    if c.advantage_normalization:
+        advantage = (advantage - advantage.mean(1, keepdim=True)) / (advantage.std(1, keepdim=True) + 1e-8)
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - c.clip_low, 1 + c.clip_high) * advantage).mean(1)
+
+
+def squared_value_loss(value: Tensor, old_value: Tensor, return_: Tensor, clip: float | None) -> Tensor:
+    """Half the squared error, the larger of clipped and unclipped where a clip is given: (S, B) each -> (S,)."""
+    error = (value - return_).square()
+    if clip is not None:
+        near = old_value + (value - old_value).clamp(-clip, clip)
+        error = torch.maximum(error, (near - return_).square())
+    return 0.5 * error.mean(1)
+
+
+def clip_by_norm(gradients: Sequence[Tensor], largest: float | None) -> Sequence[Tensor]:
+    """Scale each learner's gradients, (S, ...) each, so that their joint norm is at most `largest`."""
+    if largest is None:
+        return gradients
+    norm = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+    factor = (largest / (norm + 1e-6)).clamp(max=1)
+    return [gradient * factor.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]

@@ -1,0 +1,121 @@
+"""The collector: the policy acts, the worlds step, a block of transitions comes back.
+
+It owns the observation to act on and what the running episodes have earned. Letters: S learners, N worlds of each,
+T steps, O observation, A action, K reward terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsac.data import Transition, derived_seed
+from envs.contract import VecEnv
+
+Act = Callable[[Tensor, Tensor], Tensor]
+
+
+class Episode(NamedTuple):
+    """A finished episode: the sum of its raw rewards, its steps, and the sum of each reward term (K,)."""
+
+    return_: float
+    length: int
+    reward_terms: tuple[float, ...]
+
+
+class Collector:
+    """Steps the worlds of S learners, learner k in envs[k], with noise from a generator of its own."""
+
+    def __init__(self, envs: Sequence[VecEnv], seeds: Sequence[int], device: torch.device) -> None:
+        self.envs, self.device = list(envs), device
+        self.spec, self.num_envs = envs[0].spec, envs[0].num_envs
+        self.generators = [torch.Generator().manual_seed(derived_seed(seed, "action")) for seed in seeds]
+        self.obs = np.stack(
+            [env.reset(derived_seed(seed, "environment")) for env, seed in zip(self.envs, seeds, strict=True)]
+        )
+        shape = self.obs.shape[:2]
+        self.returns = np.zeros(shape)
+        self.lengths = np.zeros(shape, np.int64)
+        self.term_sums = np.zeros((*shape, len(self.spec.reward_terms)))
+        self.finished: list[list[Episode]] = [[] for _ in self.envs]
+
+    def gather(self, act: Act, steps: int) -> Transition:
+        """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new."""
+        learners, worlds, obs_dim = self.obs.shape
+        shape = (steps, learners, worlds)
+        block = Transition(
+            obs=np.empty((*shape, obs_dim), np.float32),
+            action=np.empty((*shape, self.spec.action_dim), np.float32),
+            reward=np.empty(shape, np.float32),
+            next_obs=np.empty((*shape, obs_dim), np.float32),
+            terminated=np.empty(shape, np.bool_),
+            truncated=np.empty(shape, np.bool_),
+        )
+        for t in range(steps):
+            noise = torch.stack([self.draw(generator) for generator in self.generators])
+            action = act(torch.as_tensor(self.obs, device=self.device), noise.to(self.device)).cpu().numpy()
+            block.obs[t], block.action[t] = self.obs, action
+            for learner, env in enumerate(self.envs):
+                step = env.step(action[learner])
+                block.reward[t, learner], block.next_obs[t, learner] = step.reward, step.next_obs
+                block.terminated[t, learner], block.truncated[t, learner] = step.terminated, step.truncated
+                self.obs[learner] = step.obs
+                self.follow_episodes(learner, step.reward, step.reward_terms, step.terminated | step.truncated)
+        return block
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Standard normal noise (N, A) for one step of one learner."""
+        return torch.randn(self.num_envs, self.spec.action_dim, generator=generator)
+
+    def follow_episodes(self, learner: int, reward: Any, terms: Any, ended: Any) -> None:
+        """Add a step's rewards (N,) and terms (N, K) to the running episodes; move those that ended to `finished`."""
+        self.returns[learner] += reward
+        self.lengths[learner] += 1
+        self.term_sums[learner] += terms
+        for world in np.flatnonzero(ended):
+            self.finished[learner].append(
+                Episode(
+                    float(self.returns[learner, world]),
+                    int(self.lengths[learner, world]),
+                    tuple(self.term_sums[learner, world].tolist()),
+                )
+            )
+            self.returns[learner, world] = self.lengths[learner, world] = 0
+            self.term_sums[learner, world] = 0
+
+    def take_finished(self, learner: int) -> list[Episode]:
+        """The episodes of a learner that ended since the last call."""
+        episodes, self.finished[learner] = self.finished[learner], []
+        return episodes
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episodes, the generators and the worlds."""
+        return {
+            "returns": self.returns,
+            "lengths": self.lengths,
+            "term_sums": self.term_sums,
+            "finished": [[list(episode) for episode in episodes] for episodes in self.finished],
+            "generators": [generator.get_state() for generator in self.generators],
+            "envs": [env.state_dict() for env in self.envs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where the saved collector stood; worlds that cannot be restored begin new episodes."""
+        for env, saved in zip(self.envs, state["envs"], strict=True):
+            env.load_state_dict(saved)
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(torch.as_tensor(saved))
+        self.finished = [
+            [Episode(return_, length, tuple(terms)) for return_, length, terms in episodes]
+            for episodes in state["finished"]
+        ]
+        for learner, env in enumerate(self.envs):
+            self.obs[learner] = env.observe()
+            continues = float(env.exact_state)
+            self.returns[learner] = state["returns"][learner] * continues
+            self.lengths[learner] = state["lengths"][learner] * int(continues)
+            self.term_sums[learner] = state["term_sums"][learner] * continues

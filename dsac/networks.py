@@ -1,0 +1,133 @@
+"""Networks whose leading dimensions are learners and critics: one batched product a layer, however many there are.
+
+Letters: S learners, E critics of a learner, B rows, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class EnsembleLinear(nn.Module):
+    """Independent linear layers side by side, as one batched product.
+
+    Parameters: weight (*leading, inputs, outputs), bias (*leading, 1, outputs). Input (*leading, B, inputs), where
+    a leading 1 is broadcast. Each slice is initialised by itself: uniform within 1/sqrt(inputs) like torch's Linear,
+    or orthogonal with `gain` and zero bias.
+    """
+
+    def __init__(self, leading: Sequence[int], inputs: int, outputs: int, gain: float | None = None) -> None:
+        super().__init__()
+        self.leading, self.gain = tuple(leading), gain
+        self.weight = nn.Parameter(torch.zeros(*leading, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(*leading, 1, outputs))
+
+    @torch.no_grad()
+    def initialise(self, learner: int, generator: torch.Generator) -> None:
+        """Draw the slices of one learner from its own generator."""
+        weights = self.weight[learner].flatten(0, -3) if self.weight[learner].ndim > 2 else self.weight[learner][None]
+        biases = self.bias[learner].reshape(len(weights), -1)
+        bound = 1 / math.sqrt(self.weight.shape[-2])
+        for weight, bias in zip(weights, biases, strict=True):
+            if self.gain is None:
+                weight.uniform_(-bound, bound, generator=generator)
+                bias.uniform_(-bound, bound, generator=generator)
+            else:
+                nn.init.orthogonal_(weight, self.gain, generator=generator)
+                bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(*leading, B, inputs) -> (*leading, B, outputs)"""
+        if not self.leading:
+            return torch.addmm(self.bias, x, self.weight)
+        x = x.expand(*self.leading, *x.shape[-2:]).flatten(0, -3)
+        y = torch.baddbmm(self.bias.flatten(0, -3), x, self.weight.flatten(0, -3))
+        return y.view(*self.leading, *y.shape[-2:])
+
+
+class EnsembleLayerNorm(nn.Module):
+    """Layer normalisation with its own gain and offset per slice; (*leading, B, features) to the same."""
+
+    def __init__(self, leading: Sequence[int], features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*leading, 1, features))
+        self.bias = nn.Parameter(torch.zeros(*leading, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class MLP(nn.Module):
+    """A multi-layer perceptron per slice: hidden layers [linear, layer norm, activation] and a linear output.
+
+    (*leading, B, inputs) -> (*leading, B, outputs). `gains`: orthogonal gains (hidden, output); None: torch's default.
+    """
+
+    def __init__(
+        self,
+        leading: Sequence[int],
+        inputs: int,
+        outputs: int,
+        sizes: Sequence[int],
+        activation: str,
+        layer_norm: bool = False,
+        gains: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        hidden_gain, output_gain = gains or (None, None)
+        widths = [inputs, *sizes]
+        self.activation = activation
+        self.hidden = nn.ModuleList(EnsembleLinear(leading, a, b, hidden_gain) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(EnsembleLayerNorm(leading, size) for size in sizes) if layer_norm else None
+        self.output = EnsembleLinear(leading, widths[-1], outputs, output_gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activate = ACTIVATIONS[self.activation]
+        for index, layer in enumerate(self.hidden):
+            x = layer(x)
+            if self.norms is not None:
+                x = self.norms[index](x)
+            x = activate(x)
+        return cast("Tensor", self.output(x))
+
+
+class Critics(nn.Module):
+    """E critics of (observation, action) for each of S learners.
+
+    (S, B, O), (S, B, A) -> (S, E, B, outputs): one output for a value, two for the mean and the raw spread of a return.
+    """
+
+    def __init__(self, learners: int, critics: int, inputs: int, outputs: int, sizes: Sequence[int], **kwargs: object):
+        super().__init__()
+        self.net = MLP((learners, critics), inputs, outputs, sizes, **kwargs)  # type: ignore[arg-type]  # MLP's own names
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        return cast("Tensor", self.net(torch.cat([obs, action], -1).unsqueeze(1)))
+
+
+def initialise(module: nn.Module, generators: Sequence[torch.Generator]) -> None:
+    """Draw every linear layer of `module` in the order they were built, learner k from generators[k]."""
+    for learner, generator in enumerate(generators):
+        for layer in module.modules():
+            if isinstance(layer, EnsembleLinear):
+                layer.initialise(learner, generator)
+
+
+@torch.no_grad()
+def polyak(targets: nn.Module, online: nn.Module, tau: float) -> None:
+    """Move target parameters towards the online ones: target <- target + tau (online - target)."""
+    torch._foreach_lerp_(list(targets.parameters()), list(online.parameters()), tau)

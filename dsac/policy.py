@@ -1,0 +1,60 @@
+"""The deterministic policy that evaluation runs: raw observation in, action in the task's units out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsac.networks import MLP, EnsembleLinear
+
+HEADS = ("tanh", "clip")
+
+
+class Policy(nn.Module):
+    """normalise -> net -> squash -> the task's action range -> its limits.
+
+    (B, O) float32 as the task gives it -> (B, A) in the task's units. `head` bounds the net's first A outputs to
+    [-1, 1]: "tanh", or "clip" for a policy trained unsquashed. `description` rebuilds it without its algorithm.
+    """
+
+    obs_mean: Tensor
+    obs_inverse_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.description = description
+        obs_dim, action_dim = description["obs_dim"], description["action_dim"]
+        if description["head"] not in HEADS:
+            raise ValueError(f"unknown policy head {description['head']!r}: known are {', '.join(HEADS)}")
+        self.net = MLP((), obs_dim, description["outputs"], **description["net"])
+        self.register_buffer("obs_mean", torch.zeros(obs_dim))
+        self.register_buffer("obs_inverse_std", torch.ones(obs_dim))
+        self.register_buffer("action_low", torch.zeros(action_dim))
+        self.register_buffer("action_high", torch.zeros(action_dim))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        clip = self.description["obs_clip"]
+        if clip is not None:
+            obs = ((obs - self.obs_mean) * self.obs_inverse_std).clamp(-clip, clip)
+        unit = self.net(obs)[..., : len(self.action_low)]
+        unit = torch.tanh(unit) if self.description["head"] == "tanh" else unit.clamp(-1, 1)
+        high_share = (unit + 1) / 2  # this form reaches both limits exactly, also where they are not symmetric
+        action = self.action_low * (1 - high_share) + self.action_high * high_share
+        return torch.clamp(action, self.action_low, self.action_high)
+
+
+@torch.no_grad()
+def slice_of(net: MLP, learner: int) -> MLP:
+    """The net of one learner: parameters (S, ...) -> (...), copied."""
+    single = copy.deepcopy(net)
+    for module in single.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter[learner].clone(), requires_grad=False))
+        if isinstance(module, EnsembleLinear):
+            module.leading = ()
+    return single

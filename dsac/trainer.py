@@ -1,0 +1,122 @@
+"""The loop, and nothing algorithmic: collect a block, remember it, learn from it, attend to the periodic tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from dsac.accelerate import Updater
+from dsac.algorithms.base import Algorithm, Memory, Metrics
+from dsac.collector import Act, Collector
+
+Task = Callable[["Trainer"], None]
+
+
+class Trainer:
+    """The hub: every call returns here.
+
+    env_steps         steps taken in the worlds of one learner since the warm-up
+    warmup_env_steps  steps of one learner before learning, outside the budget
+    updates           gradient steps so far
+    wall_time         seconds of training over all sittings of the run
+    metrics           those of the latest update, (S,) tensors still on the device
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        updater: Updater,
+        collector: Collector,
+        memory: Memory,
+        tasks: Sequence[Task],
+        total_env_steps: int,
+    ) -> None:
+        self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
+        self.tasks, self.total_env_steps = list(tasks), total_env_steps
+        self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
+        self.earlier_wall_time, self.started = 0.0, time.monotonic()
+        self.metrics: Metrics = {}
+        self.stop_reason: str | None = None
+
+    def run(self) -> None:
+        """Train until the budget is spent or someone calls `stop`; the tasks run after every block."""
+        self.started = time.monotonic()
+        while self.warmup_env_steps < self.algorithm.warmup_env_steps and not self.stop_reason:
+            self.gather(self.algorithm.warmup_act, learning=False)
+        while not self.finished and not self.stop_reason:
+            self.algorithm.set_progress(self.env_steps / self.total_env_steps)
+            self.gather(self.algorithm.act, learning=True)
+
+    def gather(self, act: Act, learning: bool) -> None:
+        """One block through every part: env -> block -> process -> memory -> updates -> statistics -> tasks."""
+        algorithm = self.algorithm
+        block = self.collector.gather(act, algorithm.horizon)
+        self.memory.add(algorithm.process(block), counts=learning)
+        if learning:
+            for batch in self.memory.batches():
+                self.metrics |= self.updater(batch)
+        algorithm.observe(block)
+        self.previous_env_steps = self.env_steps
+        steps = algorithm.horizon * self.collector.num_envs
+        if learning:
+            self.env_steps += steps
+        else:
+            self.warmup_env_steps += steps
+        for task in self.tasks:
+            task(self)
+
+    def stop(self, reason: str) -> None:
+        """End the run after this block."""
+        self.stop_reason = reason
+
+    @property
+    def finished(self) -> bool:
+        """True once the budget is spent."""
+        return self.env_steps >= self.total_env_steps
+
+    @property
+    def updates(self) -> int:
+        return self.updater.count
+
+    @property
+    def wall_time(self) -> float:
+        return self.earlier_wall_time + time.monotonic() - self.started
+
+    def crossed(self, every_env_steps: int) -> bool:
+        """Whether this block passed a multiple of `every_env_steps`, or spent the budget."""
+        passed = self.env_steps // every_env_steps > self.previous_env_steps // every_env_steps
+        return passed or (self.finished and self.env_steps > self.previous_env_steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on: a tree of tensors, arrays and plain values."""
+        return {
+            "env_steps": self.env_steps,
+            "warmup_env_steps": self.warmup_env_steps,
+            "wall_time": self.wall_time,
+            "algorithm": dict(self.algorithm.state_dict()),
+            "updater": self.updater.state_dict(),
+            "collector": self.collector.state_dict(),
+            "memory": self.memory.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where the saved run stood."""
+        self.env_steps = self.previous_env_steps = state["env_steps"]
+        self.warmup_env_steps, self.earlier_wall_time = state["warmup_env_steps"], state["wall_time"]
+        self.algorithm.load_state_dict({name: torch.from_numpy(value) for name, value in state["algorithm"].items()})
+        self.updater.load_state_dict(state["updater"])
+        self.collector.load_state_dict(state["collector"])
+        self.memory.load_state_dict(state["memory"])
+
+
+def every(env_steps: int, action: Task) -> Task:
+    """`action` as a periodic task: whenever a multiple of `env_steps` was passed, and at the end."""
+
+    def task(trainer: Trainer) -> None:
+        if trainer.crossed(env_steps):
+            action(trainer)
+
+    return task

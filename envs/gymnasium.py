@@ -1,0 +1,300 @@
+"""Any Gymnasium id with Box observations and actions behind the contract, its worlds stepped one after another."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from envs import nearest
+from envs.contract import EnvironmentFault, EnvSpec, FloatArray, Step, UnsuitableEnvironment
+from envs.simulator import (
+    REWARD_TERMS,
+    actuator_names,
+    derived_state,
+    integration_state,
+    observation_names,
+    restore,
+    route_warnings_to_logging,
+)
+
+
+class GymnasiumVecEnv:
+    """N worlds of one Gymnasium id, each in the first episode of reset(seed) from the start.
+
+    exact_state is True for the MuJoCo tasks of REWARD_TERMS. Of any other id only the random generators can be
+    saved: load_state_dict then starts new episodes from them.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        num_envs: int,
+        seed: int,
+        *,
+        flatten: bool = False,
+        action_units: str = "unit",
+        max_episode_steps: int | None = None,
+    ) -> None:
+        route_warnings_to_logging()
+        self.num_envs = num_envs
+        self.exact_state = task_id in REWARD_TERMS
+        self._task_id = task_id
+        self._seed = seed
+        self._takes_unit_actions = action_units == "unit"
+        self._worlds: list[gymnasium.Env[Any, Any]] = []
+        try:
+            for index in range(num_envs):
+                self._worlds.append(self._build_world(index, max_episode_steps))
+                if index == 0:
+                    self.spec = _describe(task_id, self._worlds[0], flatten)
+            self._observation_space = self._worlds[0].observation_space
+            self._action_space: Any = self._worlds[0].action_space
+            self._obs = np.empty((num_envs, self.spec.obs_dim), np.float32)
+            self.reset(seed)
+        except Exception:
+            self.close()
+            raise
+
+    def reset(self, seed: int) -> FloatArray:
+        """Start a new episode in every world, world i with world_seed(seed, i); returns obs (N, O).
+
+        Raises EnvironmentFault when a world fails.
+        """
+        self._seed = seed
+        for index in range(self.num_envs):
+            self._obs[index] = self._reset_world(index, world_seed(seed, index))
+        return self.observe()
+
+    def observe(self) -> FloatArray:
+        """What to act on now, (N, O): the obs of the last reset, step or load_state_dict."""
+        return self._obs.copy()
+
+    def step(self, action: ArrayLike) -> Step:
+        """Apply actions (N, A), in [-1, 1] or in the task's units as action_units says; see VecEnv.step.
+
+        Raises EnvironmentFault when an action is not finite (before the simulator sees it) or a world fails,
+        ValueError when action has another shape.
+        """
+        controls = self._controls(np.asarray(action))
+        terms = self.spec.reward_terms
+        next_obs = np.empty((self.num_envs, self.spec.obs_dim), np.float32)
+        reward = np.empty(self.num_envs, np.float32)
+        terminated = np.empty(self.num_envs, np.bool_)
+        truncated = np.empty(self.num_envs, np.bool_)
+        reward_terms = np.empty((self.num_envs, len(terms)), np.float32)
+        for index, world in enumerate(self._worlds):
+            try:
+                observation, reward[index], terminated[index], truncated[index], info = world.step(controls[index])
+                next_obs[index] = self._row(observation)
+                reward_terms[index] = [info[term] for term in terms]
+            except Exception as error:
+                raise self._fault(index, f"step on action {controls[index].tolist()}", error) from error
+        obs = next_obs.copy()
+        for ended in np.flatnonzero(terminated | truncated).tolist():
+            obs[ended] = self._reset_world(ended)
+        self._obs[...] = obs
+        return Step(next_obs, reward, terminated, truncated, obs, reward_terms)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on; see VecEnv.state_dict.
+
+        id, seed         of these worlds
+        obs              (N, O) float32, what to act on now
+        generators       N states of the worlds' numpy generators, their wide integers as decimal strings
+        and where exact_state is True
+        integration      (N, I) float64, simulator.integration_state
+        derived          (N, D) float64, simulator.derived_state
+        elapsed_steps    (N,) int64, steps of the running episodes
+        """
+        simulated: list[Any] = [world.unwrapped for world in self._worlds]
+        state: dict[str, Any] = {
+            "id": self._task_id,
+            "seed": self._seed,
+            "obs": self.observe(),
+            "generators": [_with_text(world.np_random.bit_generator.state) for world in simulated],
+        }
+        if self.exact_state:
+            elapsed_steps = [world.get_wrapper_attr("_elapsed_steps") for world in self._worlds]
+            state["elapsed_steps"] = np.array(elapsed_steps, np.int64)
+            state["integration"] = np.stack([integration_state(world.model, world.data) for world in simulated])
+            state["derived"] = np.stack([derived_state(world.data) for world in simulated])
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state_dict of the same task and number of worlds; observe() is then what to act on.
+
+        Raises EnvironmentFault when the state is of another task, number of worlds or MuJoCo version.
+        """
+        saved = (state["id"], len(state["generators"]))
+        if saved != (self._task_id, self.num_envs):
+            raise EnvironmentFault(
+                f"{self._task_id}: the saved state is of {saved[1]} worlds of {saved[0]}, "
+                f"this run has {self.num_envs} of {self._task_id}; resume with the saved run's env and num_envs"
+            )
+        self._seed = state["seed"]
+        for index, world in enumerate(self._worlds):
+            simulated: Any = world.unwrapped
+            simulated.np_random.bit_generator.state = _with_numbers(state["generators"][index])
+            if not self.exact_state:
+                self._obs[index] = self._reset_world(index)
+                continue
+            try:
+                integration, derived = np.asarray(state["integration"][index]), np.asarray(state["derived"][index])
+                restore(simulated.model, simulated.data, integration, derived)
+            except ValueError as error:
+                raise EnvironmentFault(f"{self._task_id}: {error}") from error
+            world.set_wrapper_attr("_elapsed_steps", int(state["elapsed_steps"][index]))
+            self._obs[index] = state["obs"][index]
+
+    def close(self) -> None:
+        """Close every world."""
+        for world in self._worlds:
+            world.close()
+
+    def _build_world(self, index: int, max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
+        try:
+            # The checker keeps whole observations and warns; what it looks for is refused in _describe.
+            return gymnasium.make(self._task_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
+        except Exception as error:
+            raise self._fault(index, "constructor", error) from error
+
+    def _reset_world(self, index: int, seed: int | None = None) -> FloatArray:
+        try:
+            observation, _ = self._worlds[index].reset(seed=seed)
+            return self._row(observation)
+        except Exception as error:
+            raise self._fault(index, "reset", error) from error
+
+    def _row(self, observation: Any) -> FloatArray:
+        row = np.asarray(spaces.utils.flatten(self._observation_space, observation), np.float32)
+        # Without this a shorter observation would be broadcast over the row.
+        if row.shape != (self.spec.obs_dim,):
+            raise ValueError(f"observation of {row.size} numbers, the observation space has {self.spec.obs_dim}")
+        return row
+
+    def _controls(self, action: NDArray[Any]) -> NDArray[Any]:
+        wanted = (self.num_envs, self.spec.action_dim)
+        if action.shape != wanted:
+            raise ValueError(f"{self._task_id}: actions of shape {action.shape}, expected {wanted}")
+        finite = np.isfinite(action)
+        if not finite.all():
+            world, entry = np.argwhere(~finite)[0]
+            raise EnvironmentFault(
+                f"{self._task_id}: action {self.spec.action_names[entry]} of world {world} is {action[world, entry]}; "
+                "look for the first metric that is not finite: the policy has diverged"
+            )
+        low, high = self._action_space.low, self._action_space.high
+        controls = to_task_units(action, low, high) if self._takes_unit_actions else np.clip(action, low, high)
+        return controls.astype(self._action_space.dtype)
+
+    def _fault(self, index: int, doing: str, error: Exception) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self._task_id}: {doing} failed in world {index} (seed {self._seed}, first reset with seed "
+            f"{world_seed(self._seed, index)}): {type(error).__name__}: {error}; repair the environment, then run again"
+        )
+
+
+def world_seed(seed: int, index: int) -> int:
+    """The integer in [0, 2**32) that world `index` of a run is first reset with, from SeedSequence((seed, index))."""
+    # No wider: environments hand it on to generators that take 32 bits.
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def to_task_units(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
+    """Map actions (N, A) in [-1, 1] onto the limits (A,) each; -1 and 1 reach them exactly, no value goes beyond."""
+    share = (action.astype(np.float64) + 1.0) / 2.0
+    # Weighting both limits is exact at both ends; centre + half_range * action may miss one by a rounding.
+    mapped: NDArray[np.float64] = np.clip(low * (1.0 - share) + high * share, low, high)
+    return mapped
+
+
+def require_registered(env_id: str) -> None:
+    """Raise UnsuitableEnvironment, naming the nearest, unless Gymnasium knows the id ("Name-v0", "module:Name-v0")."""
+    module, _, registered_id = env_id.rpartition(":")
+    try:
+        if module:
+            import_module(module)
+        gymnasium.spec(registered_id)
+    except ImportError as error:
+        raise UnsuitableEnvironment(f"Gymnasium id {env_id!r}: its module cannot be imported: {error}") from error
+    except gymnasium.error.Error as error:
+        near = nearest(registered_id, gymnasium.registry)
+        raise UnsuitableEnvironment(
+            f"unknown Gymnasium id {env_id!r}; nearest: {near} (your own: module:Name-v0, module registers it)"
+        ) from error
+
+
+def _describe(task_id: str, world: gymnasium.Env[Any, Any], flatten: bool) -> EnvSpec:
+    low, high = _action_limits(task_id, world.action_space)
+    simulated: Any = world.unwrapped
+    names = tuple(_observation_names(task_id, world.observation_space, "", flatten))
+    model = getattr(simulated, "model", None)
+    has_model = isinstance(model, mujoco.MjModel) and model.nu == len(low)
+    dt = getattr(simulated, "dt", 0.0)
+    return EnvSpec(
+        id=task_id,
+        obs_dim=len(names),
+        action_dim=len(low),
+        action_low=low,
+        action_high=high,
+        dt=float(dt) if isinstance(dt, int | float) else 0.0,
+        obs_names=observation_names(task_id, simulated) if task_id in REWARD_TERMS else names,
+        action_names=actuator_names(model) if has_model else tuple(f"action[{entry}]" for entry in range(len(low))),
+        reward_terms=REWARD_TERMS.get(task_id, ()),
+    )
+
+
+def _action_limits(task_id: str, space: Any) -> tuple[FloatArray, FloatArray]:
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating) or len(space.shape) != 1:
+        raise UnsuitableEnvironment(
+            f"{task_id}: its action space is {_in_one_line(space)}; a one-dimensional Box of real numbers is needed"
+        )
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise UnsuitableEnvironment(
+            f"{task_id}: its action space is unbounded, {_in_one_line(space)}; give it finite limits"
+        )
+    return space.low.astype(np.float32), space.high.astype(np.float32)
+
+
+def _observation_names(task_id: str, space: Any, key: str, flatten: bool) -> list[str]:
+    """The names of a space's entries in the order in which Gymnasium flattens it."""
+    if isinstance(space, spaces.Dict):
+        if not flatten:
+            raise UnsuitableEnvironment(
+                f"{task_id}: its observation is a Dict of {', '.join(map(str, space.spaces))}; "
+                "set env.flatten=true to join them into one vector"
+            )
+        parts = ((f"{key}.{name}" if key else str(name), part) for name, part in space.spaces.items())
+        return [entry for name, part in parts for entry in _observation_names(task_id, part, name, flatten)]
+    where = f"observation {key!r}" if key else "observation"
+    if not isinstance(space, spaces.Box):
+        raise UnsuitableEnvironment(f"{task_id}: its {where} is {_in_one_line(space)}; a one-dimensional Box is needed")
+    if len(space.shape) > 1:
+        raise UnsuitableEnvironment(
+            f"{task_id}: its {where} has shape {space.shape}, as images have; a one-dimensional Box is needed"
+        )
+    return [f"{key or 'obs'}[{entry}]" for entry in range(math.prod(space.shape))]
+
+
+def _in_one_line(space: Any) -> str:
+    return " ".join(str(space).split())
+
+
+def _with_text(tree: Any) -> Any:
+    """The tree with its Python integers as decimal strings: those of PCG64 have 128 bits."""
+    if isinstance(tree, dict):
+        return {key: _with_text(value) for key, value in tree.items()}
+    return str(tree) if isinstance(tree, int) else tree
+
+
+def _with_numbers(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _with_numbers(value) for key, value in tree.items()}
+    return int(tree) if isinstance(tree, str) and tree.isdecimal() else tree
