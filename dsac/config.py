@@ -33,7 +33,9 @@ class EnvConfig:
 
     name: str
     id: str | None = None
-    backend: str = choice("gymnasium", "gymnasium")
+    backend: str = choice("engine", "engine", "gymnasium")
+    xml: str | None = None
+    task: str | None = None
     flatten: bool = False
     max_episode_steps: int | None = at_least(None, 1)
 

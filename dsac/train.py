@@ -126,8 +126,8 @@ def train(config: TrainConfig, resumed: Path | None, extra_tasks: Sequence[Any] 
     def make(num_envs: int, seed: int, action_units: str) -> Any:
         e = config.env
         return envs.make(
-            e.name, num_envs, seed, e.backend, env_id=e.id, flatten=e.flatten, action_units=action_units,
-            max_episode_steps=e.max_episode_steps,
+            e.name, num_envs, seed, e.backend, env_id=e.id, xml=e.xml, task=e.task, threads=threads,
+            flatten=e.flatten, action_units=action_units, max_episode_steps=e.max_episode_steps,
         )  # fmt: skip
 
     worlds = [make(config.algo.num_envs, derived_seed(seed, "environment"), "unit") for seed in config.seeds]

@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 _lock = threading.RLock()
-_ENGINE_FILES = ("compiling.py", "kernels.py", "libmujoco.py", "physics.py", "task.py")
+_ENGINE_FILES = ("compiling.py", "contract.py", "kernels.py", "libmujoco.py", "physics.py", "task.py", "worlds.py")
 
 
 def _engine_digest() -> bytes:

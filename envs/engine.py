@@ -20,9 +20,11 @@ from envs import kernels
 from envs.contract import EnvironmentFault, FloatArray, Step
 from envs.libmujoco import roster
 from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
+from envs.simulator import route_warnings_to_logging
 from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
 from envs.tasks import find_task
+from envs.worlds import Settings, Worlds
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 WARNINGS = tuple(mujoco.mjtWarning.__members__)[:-1]
@@ -49,6 +51,7 @@ class Engine:
         max_episode_steps: int | None = None,
         randomise: Randomisation | None = None,
     ) -> None:
+        route_warnings_to_logging()
         self.num_envs = num_envs
         self.task = task
         self.model = load_model(task, xml)
@@ -60,7 +63,7 @@ class Engine:
         self.invalid_steps = np.zeros(num_envs, dtype=np.int64)
         self._randomised = randomise is not None
         self._functions = compiled(task, randomise)
-        self._settings = kernels.Settings(
+        self._settings = Settings(
             frame_skip=task.frame_skip,
             max_episode_steps=max_episode_steps or task.max_episode_steps,
             contact_forces=task.contact_forces,
@@ -75,12 +78,12 @@ class Engine:
         self._warned: set[str] = set()
         self.reset(seed)
 
-    def _allocate(self, randomise: Randomisation) -> kernels.Worlds:
+    def _allocate(self, randomise: Randomisation) -> Worlds:
         task, count, spec = self.task, self.num_envs, self.spec
         low, high = spec.action_low, spec.action_high
         pairs = list(zip(self.models, self.datas, strict=True))
         handles = [[model._address, data._address, data.warning.number.ctypes.data] for model, data in pairs]
-        return kernels.Worlds(
+        return Worlds(
             handles=np.array(handles, dtype=np.int64),
             addresses=np.array([addresses_of(physics_arrays(*pair)) for pair in pairs], dtype=np.int64),
             shapes=shapes_of(physics_arrays(*pairs[0])),
@@ -264,20 +267,19 @@ def available_threads() -> int:
 
 
 def make(
-    name: str,
+    task: str,
     num_envs: int,
     seed: int,
     *,
-    task: str | None = None,
     xml: str | None = None,
     threads: int | None = None,
     action_units: str = "unit",
     max_episode_steps: int | None = None,
     randomise: Randomisation | None = None,
 ) -> Engine:
-    """N worlds of a task by name ("Ant"), or, with `task`, of a user's module whose model is the MJCF file `xml`."""
+    """N worlds of a task by name ("Ant") or of a user's module ("my_package.my_task") with the model in `xml`."""
     return Engine(
-        find_task(task or name),
+        find_task(task),
         num_envs,
         seed,
         xml=xml,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange, types
 
 from envs.compiling import kernel
-from envs.contract import Step
 from envs.libmujoco import (
     NOT_RUNNING,
     calling,
@@ -23,97 +21,26 @@ from envs.libmujoco import (
     thread_identity,
     warning_counters,
 )
-from envs.physics import MODEL_TYPE, PHYSICS_TYPE, model_at, physics_at
+from envs.physics import model_at, physics_at
+from envs.worlds import (
+    FLOAT_TABLE,
+    FUNCTIONS_TYPE,
+    OBSERVE,
+    RANDOMISE,
+    REMEMBER,
+    RESET,
+    REWARD,
+    SETTINGS_TYPE,
+    STEP_TYPE,
+    TERMINATED,
+    WORLDS_TYPE,
+)
 
 NOTHING = -1
 
 
-def _array(scalar: Any, dimensions: int) -> Any:
-    return types.Array(scalar, dimensions, "C")
-
-
-_DOUBLES, _FLOATS = _array(types.float64, 1), _array(types.float32, 1)
-RESET = types.void(PHYSICS_TYPE, _DOUBLES, _DOUBLES)
-OBSERVE = types.void(PHYSICS_TYPE, _FLOATS)
-REWARD = types.float64(PHYSICS_TYPE, _DOUBLES, _FLOATS)
-TERMINATED = types.boolean(PHYSICS_TYPE)
-REMEMBER = types.void(PHYSICS_TYPE, _DOUBLES)
-RANDOMISE = types.void(MODEL_TYPE, MODEL_TYPE, _DOUBLES, _DOUBLES)
-
 _call_reset, _call_observe, _call_reward = calling(RESET), calling(OBSERVE), calling(REWARD)
 _call_terminated, _call_remember, _call_randomise = calling(TERMINATED), calling(REMEMBER), calling(RANDOMISE)
-
-
-class Functions(NamedTuple):
-    """Addresses of a task's compiled functions; 0 where the task has none."""
-
-    reset: int
-    observe: int
-    reward: int
-    terminated: int
-    remember: int
-    randomise: int
-
-
-class Settings(NamedTuple):
-    """What is the same in all worlds; dt and timestep in seconds."""
-
-    frame_skip: int
-    max_episode_steps: int
-    contact_forces: bool
-    unit_actions: bool
-    first_divergence: int  # MuJoCo's warning number from which on a warning means that the state was thrown away
-    dt: float
-    timestep: float
-
-
-class Worlds(NamedTuple):
-    """The memory of N worlds. What is marked * is part of their state, beside MuJoCo's own."""
-
-    handles: Any  # (N, 3) int64 addresses of mjModel, mjData and the warning counters
-    addresses: Any  # (N, fields) int64 of the arrays of Physics
-    shapes: Any  # (fields, 2) int64
-    model_addresses: Any  # (N, fields) int64 of the arrays of Model
-    model_shapes: Any  # (fields, 2) int64
-    nominal_addresses: Any  # (fields,) int64 of the unchanged Model
-    bodies: Any
-    sites: Any
-    sensors: Any
-    low: Any  # (A,) float32
-    high: Any  # (A,) float32
-    memory: Any  # * (N, M) float64 what the task remembers
-    generators: Any  # * (N, 4) uint64
-    episode_step: Any  # * (N,) int64
-    last_obs: Any  # * (N, O) float32
-    uniform: Any  # (N, U) float64 noise of the last reset
-    normal: Any  # (N, V) float64
-    model_uniform: Any  # (N, U) float64
-    model_normal: Any  # (N, V) float64
-    warnings: Any  # * (N, kinds) int64, counted since the start
-    roster: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
-    next_world: Any  # (1,) int64
-    report: Any  # (3,) int64: a world with a non-finite action, one whose reset is not finite, number of new warnings
-
-
-_longs = _array(types.int64, 1)
-_long_table = _array(types.int64, 2)
-_double_table = _array(types.float64, 2)
-_float_table = _array(types.float32, 2)
-_flags = _array(types.boolean, 1)
-FUNCTIONS_TYPE = types.NamedUniTuple(types.int64, len(Functions._fields), Functions)
-SETTINGS_TYPE = types.NamedTuple(
-    [types.int64, types.int64, types.boolean, types.boolean, types.int64, types.float64, types.float64], Settings
-)
-WORLDS_TYPE = types.NamedTuple(
-    [_long_table] * 5
-    + [_longs] * 4
-    + [_FLOATS] * 2
-    + [_double_table, _array(types.uint64, 2), _longs, _float_table]
-    + [_double_table] * 4
-    + [_long_table, _long_table, _longs, _longs],
-    Worlds,
-)
-STEP_TYPE = types.NamedTuple([_float_table, _FLOATS, _flags, _flags, _float_table, _float_table, _flags], Step)
 
 
 @njit
@@ -288,7 +215,7 @@ def first_not_finite(action):
     return NOTHING
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, _float_table, STEP_TYPE), parallel=True)
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, FLOAT_TABLE, STEP_TYPE), parallel=True)
 def step_worlds(worlds, settings, functions, action, step):
     """One action (N, A) in each world, on as many threads as the roster has rows; writes step and worlds.report.
 

@@ -1,19 +1,17 @@
 """The C functions of the very libmujoco that the Python bindings mapped, callable by name from compiled code.
 
-Importing this module loads the library into LLVM's symbol table and routes MuJoCo's messages: a fatal error ends
-the process with code 3 and names the world, warnings are counted by the engine instead of flooding a log file.
+Importing this module loads the library into LLVM's symbol table, and from then on a fatal MuJoCo error ends the
+process with code 3 and a message that names the world.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,6 @@ from envs.contract import EnvironmentFault
 
 EXIT_ENVIRONMENT = 3
 NOT_RUNNING = -1
-
-log = logging.getLogger("envs.engine")
 
 
 def library_path() -> Path:
@@ -104,30 +100,11 @@ def _end_process(message: bytes) -> None:
     os._exit(EXIT_ENVIRONMENT)
 
 
-def _count_only(message: bytes) -> None:
-    log.debug("MuJoCo: %s", message.decode(errors="replace"))
-
-
 # ctypes frees a callback that nothing refers to.
 _on_error = _HANDLER(_end_process)
-_on_warning = _HANDLER(_count_only)
 
 LIBRARY = load_library()
 ctypes.c_void_p.in_dll(LIBRARY, "mju_user_error").value = ctypes.cast(_on_error, ctypes.c_void_p).value
-ctypes.c_void_p.in_dll(LIBRARY, "mju_user_warning").value = ctypes.cast(_on_warning, ctypes.c_void_p).value
-
-
-@contextlib.contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """The texts that MuJoCo warns with while the block runs, for the compilation of a model."""
-    texts: list[str] = []
-    handler = _HANDLER(lambda message: texts.append(message.decode(errors="replace")))
-    slot = ctypes.c_void_p.in_dll(LIBRARY, "mju_user_warning")
-    before, slot.value = slot.value, ctypes.cast(handler, ctypes.c_void_p).value
-    try:
-        yield texts
-    finally:
-        slot.value = before
 
 
 _model_and_data = types.void(types.voidptr, types.voidptr)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable
@@ -20,14 +19,12 @@ import mujoco
 import numpy as np
 from numba.core.errors import NumbaError
 
-from envs import kernels
+from envs import worlds
 from envs.compiling import callback
 from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment
-from envs.simulator import actuator_names
 from envs.physics import Model, Physics, model_arrays, physics_arrays
+from envs.simulator import actuator_names
 from envs.task import Randomisation, Task
-
-log = logging.getLogger("envs.engine")
 
 _BUILTINS = {"range", "len", "min", "max", "abs", "float", "int", "bool"}
 _REFUSED: dict[type[ast.AST], str] = {
@@ -92,13 +89,10 @@ def load_model(task: Task, xml: str | None) -> mujoco.MjModel:
     path = xml or task.xml
     if path is None:
         raise EnvironmentFault(f"{task.id}: the task names no model; set env.xml to the path of an MJCF file")
-    with collected_warnings() as texts:
-        try:
-            model = mujoco.MjModel.from_xml_path(str(path))
-        except ValueError as error:
-            raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {error}") from error
-    for text in texts if xml else ():
-        log.warning("%s: %s", path, text)
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {error}") from error
     for kind, count in (
         ("actuator", model.nu),
         ("body", model.nbody),
@@ -214,15 +208,15 @@ def _run(function: Any, *arguments: Any) -> Any:
         ) from error
 
 
-def compiled(task: Task, randomise: Randomisation | None) -> kernels.Functions:
+def compiled(task: Task, randomise: Randomisation | None) -> worlds.Functions:
     """The task's functions compiled; numba's errors become an EnvironmentFault with file and line."""
     signatures = {
-        "reset": kernels.RESET,
-        "observe": kernels.OBSERVE,
-        "reward": kernels.REWARD,
-        "terminated": kernels.TERMINATED,
-        "remember": kernels.REMEMBER,
-        "randomise": kernels.RANDOMISE,
+        "reset": worlds.RESET,
+        "observe": worlds.OBSERVE,
+        "reward": worlds.REWARD,
+        "terminated": worlds.TERMINATED,
+        "remember": worlds.REMEMBER,
+        "randomise": worlds.RANDOMISE,
     }
     functions: dict[str, Any] = dict(functions_of(task))
     if randomise is not None:
@@ -230,7 +224,7 @@ def compiled(task: Task, randomise: Randomisation | None) -> kernels.Functions:
     callbacks = {name: _compile(function, signatures[name]) for name, function in functions.items()}
     # A callback lives as long as its task: the kernels hold bare addresses.
     _kept.extend(callbacks.values())
-    return kernels.Functions(*(callbacks[name].address if name in callbacks else 0 for name in signatures))
+    return worlds.Functions(*(callbacks[name].address if name in callbacks else 0 for name in signatures))
 
 
 _kept: list[Any] = []

@@ -98,7 +98,7 @@ def playground(name: str, num_envs: int = 2, **options: Any) -> GymnasiumVecEnv:
 
 
 def task(name: str, num_envs: int = 2, seed: int = 0, **options: Any) -> GymnasiumVecEnv:
-    vec_env = envs.make(name, num_envs, seed, **options)
+    vec_env = envs.make(name, num_envs, seed, "gymnasium", **options)
     assert isinstance(vec_env, GymnasiumVecEnv)
     return vec_env
 
