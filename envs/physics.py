@@ -42,6 +42,7 @@ class Physics(NamedTuple):
     cfrc_ext: Any  # (nbody, 6) external forces, filled where the task sets contact_forces
     site_xpos: Any  # (nsite, 3)
     geom_xpos: Any  # (ngeom, 3)
+    mocap_pos: Any  # (nmocap, 3) bodies that nothing moves but reset
     bodies: Any
     sites: Any
     sensors: Any
@@ -121,7 +122,7 @@ def physics_at(a, s, bodies, sites, sensors, dt, timestep):
         row(a, s, 0), row(a, s, 1), row(a, s, 2), row(a, s, 3), row(a, s, 4), row(a, s, 5),
         row(a, s, 6), row(a, s, 7), row(a, s, 8), row(a, s, 9), row(a, s, 10),
         table(a, s, 11), table(a, s, 12), table(a, s, 13), table(a, s, 14), table(a, s, 15),
-        table(a, s, 16), table(a, s, 17), table(a, s, 18), table(a, s, 19),
+        table(a, s, 16), table(a, s, 17), table(a, s, 18), table(a, s, 19), table(a, s, 20),
         bodies, sites, sensors, dt, timestep,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import re
 import traceback
 from collections.abc import Callable, Iterable
@@ -57,14 +58,24 @@ def functions_of(task: Task) -> dict[str, FunctionType]:
 
 
 def lint(functions: Iterable[Callable[..., Any]]) -> list[str]:
-    """What leaves the scalar subset in these functions and the helpers of their files: "file:line: what"."""
-    found = []
-    for path in sorted({function.__code__.co_filename for function in functions}):
-        names = {function.__name__ for function in functions if function.__code__.co_filename == path}
-        for node in ast.parse(Path(path).read_text()).body:
-            if isinstance(node, ast.FunctionDef) and (node.name in names or node.decorator_list):
-                found += [f"{path}:{line}: {what}" for line, what in _outside_subset(node)]
+    """What leaves the scalar subset in these functions and in the helpers that they use: "file:line: what"."""
+    found, seen, waiting = [], set(), list(functions)
+    while waiting:
+        function = waiting.pop()
+        code = function.__code__
+        if code in seen:
+            continue
+        seen.add(code)
+        used = [function.__globals__.get(name) for name in code.co_names]
+        waiting += [value for value in used if isinstance(value, FunctionType)]
+        for node in ast.walk(ast.parse(Path(code.co_filename).read_text())):
+            if isinstance(node, ast.FunctionDef) and _is_at(node, code.co_firstlineno):
+                found += [f"{code.co_filename}:{line}: {what}" for line, what in _outside_subset(node)]
     return found
+
+
+def _is_at(node: ast.FunctionDef, line: int) -> bool:
+    return line in (node.lineno, *(decorator.lineno for decorator in node.decorator_list))
 
 
 def _outside_subset(function: ast.FunctionDef) -> list[tuple[int, str]]:
@@ -221,29 +232,24 @@ def compiled(task: Task, randomise: Randomisation | None) -> worlds.Functions:
     functions: dict[str, Any] = dict(functions_of(task))
     if randomise is not None:
         functions["randomise"] = randomise.change
-    callbacks = {name: _compile(function, signatures[name]) for name, function in functions.items()}
-    # A callback lives as long as its task: the kernels hold bare addresses.
-    _kept.extend(callbacks.values())
-    return worlds.Functions(*(callbacks[name].address if name in callbacks else 0 for name in signatures))
+    compiled_functions = {name: _compile(function, signatures[name]) for name, function in functions.items()}
+    return worlds.Functions(*(getattr(compiled_functions.get(name), "address", 0) for name in signatures))
 
 
-_kept: list[Any] = []
-
-
+# Kept for good, as the kernels hold bare addresses.
+@functools.cache
 def _compile(function: Any, signature: Any) -> Any:
     try:
         return callback(function, signature)
     except NumbaError as error:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-        lines = [int(line) for line in re.findall(rf'File "{re.escape(_short(function))}", line (\d+)', text)]
+        lines = [
+            int(line) for line in re.findall(rf'File "{re.escape(function.__code__.co_filename)}", line (\d+)', text)
+        ]
         line = lines[-1] if lines else function.__code__.co_firstlineno
         raise EnvironmentFault(
             f"{function.__code__.co_filename}:{line}: {function.__name__} cannot be compiled: {_reason(text)}"
         ) from error
-
-
-def _short(function: Any) -> str:
-    return function.__code__.co_filename
 
 
 def _reason(text: str) -> str:

@@ -470,7 +470,7 @@ import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 import envs
 assert "gymnasium" not in sys.modules and "mujoco" not in sys.modules, "import envs is not light"
-vec_env = envs.make("HalfCheetah", 2, 0)
+vec_env = envs.make("HalfCheetah", 2, 0, "gymnasium")
 for world in vec_env._worlds:
     world.unwrapped.data.qvel[0] = 1e20
 vec_env.step([[0.0] * 6] * 2)
