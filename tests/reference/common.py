@@ -99,7 +99,7 @@ def action_value(network: Network, obs: Tensor, action: Tensor, activation: str)
 def tanh_normal_sample(actor_output: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Action (B, A) in [-1, 1] and its log-probability (B,) from the actor's raw outputs (B, 2A) and draws e (B, A).
 
-    Section 1, item 9: sum over actions of (-e^2/2 - log_std - log(2 pi)/2) - 2 (log 2 - u - softplus(-2u)),
+    Sum over actions of (-e^2/2 - log_std - log(2 pi)/2) - 2 (log 2 - u - softplus(-2u)),
     u = mean + std e, log_std the second half of the outputs clamped to [-20, 0.5].
     """
     action_dim = actor_output.shape[1] // 2

@@ -1,4 +1,7 @@
-"""Reference of DDPG, one learner: section 4."""
+"""Reference of DDPG (Lillicrap et al., arXiv 1509.02971), one learner: one critic, target policy, no delay.
+
+Every gradient is taken at the parameters from before the step.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from torch import Tensor
 
 from .common import Adam, action_value, copy_networks, mlp, polyak, split_by_network, tensors_of, to_float64
 
-NETWORKS = ["actor", "critic"]
+NETWORKS = ["actor", "critic_1"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Options:
 
 
 class Reference:
-    """One learner. ``parameters`` holds the layers of "actor" (A outputs, squashed by tanh) and "critic".
+    """One learner. ``parameters`` holds the layers of "actor" (A outputs, squashed by tanh) and "critic_1".
 
     Readable after an update: ``parameters``, ``targets`` (of both), ``optimizers`` ("critic", "actor"), ``iteration``,
     and ``gradients`` of that update (network name -> flat list).
@@ -34,7 +37,7 @@ class Reference:
         self.parameters = copy_networks(parameters, NETWORKS, trainable=True)
         self.targets = copy_networks(parameters, NETWORKS, trainable=False)
         self.optimizers = {
-            "critic": Adam(tensors_of(self.parameters, ["critic"]), options.critic_learning_rate),
+            "critic_1": Adam(tensors_of(self.parameters, ["critic_1"]), options.critic_learning_rate),
             "actor": Adam(tensors_of(self.parameters, ["actor"]), options.actor_learning_rate),
         }
         self.iteration = 0
@@ -62,19 +65,19 @@ class Reference:
     def target_values(self, batch: Mapping[str, Tensor]) -> Tensor:
         """y = r + discount Q'(s', pi'(s')), (B,)."""
         next_action = torch.tanh(mlp(self.targets["actor"], batch["next_obs"], self.options.activation))
-        next_q = action_value(self.targets["critic"], batch["next_obs"], next_action, self.options.activation)
+        next_q = action_value(self.targets["critic_1"], batch["next_obs"], next_action, self.options.activation)
         return batch["reward"] + batch["discount"] * next_q
 
     def _critic_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Of mean((Q(s, a) - y)^2)."""
         y = self.target_values(batch)
-        q = action_value(self.parameters["critic"], batch["obs"], batch["action"], self.options.activation)
-        gradients = torch.autograd.grad(((q - y) ** 2).mean(), tensors_of(self.parameters, ["critic"]))
-        return split_by_network(gradients, self.parameters, ["critic"])
+        q = action_value(self.parameters["critic_1"], batch["obs"], batch["action"], self.options.activation)
+        gradients = torch.autograd.grad(((q - y) ** 2).mean(), tensors_of(self.parameters, ["critic_1"]))
+        return split_by_network(gradients, self.parameters, ["critic_1"])
 
     def _actor_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Of -mean Q(s, tanh(mu(s)))."""
         action = torch.tanh(mlp(self.parameters["actor"], batch["obs"], self.options.activation))
-        loss = -action_value(self.parameters["critic"], batch["obs"], action, self.options.activation).mean()
+        loss = -action_value(self.parameters["critic_1"], batch["obs"], action, self.options.activation).mean()
         gradients = torch.autograd.grad(loss, tensors_of(self.parameters, ["actor"]))
         return split_by_network(gradients, self.parameters, ["actor"])

@@ -1,4 +1,25 @@
-"""Reference of DSAC-T and DSAC-v1, one learner: section 1 items 1 to 10, and the switches of section 2."""
+"""Reference of DSAC-T and DSAC-v1 (arXiv 2310.05858 and the authors' released code), one learner.
+
+The steps of update k, whose numbers the docstrings cite; sg is "detached":
+
+1. a_pi, logp_pi from the policy at s; a', logp' from the target policy at s'.
+2. m_i: moving average of the batch mean of sigma_i at rate tau_b, the batch mean itself at k = 0, taken before use.
+3. Z_i = Q'_i + sigma'_i z_i, z_i clamped to [-3, 3], from the targets; j is the critic with the smaller mean Q'.
+   y_q = r + discount (Q'_j - alpha logp'), y_z = r + discount (Z_j - alpha logp'), alpha the old one.
+4. y_z,i = Q_i + clamp(y_z - Q_i, -xi m_i, xi m_i), Q_i detached.
+5. Critic gradients, mean over the batch, sum over critics. The paper's form:
+     dL/dQ_i     = (m_i^2 + eps) (Q_i - y_q) / (sg sigma_i^2 + eps)
+     dL/dsigma_i = (m_i^2 + eps) (sigma_i^2 - (Q_i - y_z,i)^2) / (sg sigma_i^3 + eps)
+   The form of the code since 2025: w (Huber(Q_i - y_q) + sigma_i (sg sigma_i^2 - Huber(sg Q_i - y_z,i)) / (sg sigma_i
+   + eps)), w = clamp(m_i^2 / (sg sigma_i^2 + eps), 0.1, 10).
+6. Actor: mean(alpha logp_pi - min_i Q_i(s, a_pi)), critics from before this update.
+7. Temperature: -log_alpha mean(logp_pi + target entropy).
+8. Critics step in every update; actor, temperature and the three targets on policy steps only.
+
+Switched off, expected value substitution puts y_z, unclipped, for y_q; twin value distributions leave one critic with
+its own target; the variance-adjusted gradients leave a constant bound and the weight 1 (2025 form: 1 / (sigma^2 + eps),
+our choice).
+"""
 
 import math
 from collections.abc import Mapping
@@ -30,8 +51,8 @@ class Options:
     """Hyper-parameters. All three switches on is DSAC-T, all off is DSAC-v1 (one critic).
 
     ``target_entropy`` None is -A; ``fixed_temperature`` None learns it; ``td_bound`` is the constant bound that holds
-    when ``variance_adjusted_gradients`` is off; ``epsilon_relative`` replaces epsilon by epsilon m_i^2 wherever it
-    stands; ``huber_delta`` infinite is 0.5 d^2 (2025 form only).
+    when ``variance_adjusted_gradients`` is off; ``epsilon_relative`` puts epsilon in units of m_i: epsilon times
+    m_i, m_i^2 or m_i^3, as its place demands; ``huber_delta`` infinite is 0.5 d^2 (2025 form only).
     """
 
     loss_form: Literal["paper", "2025"] = "paper"
@@ -68,27 +89,34 @@ def smaller_mean(means: list[Tensor], values: list[Tensor]) -> Tensor:
 
 
 def moving_average(previous: Tensor, sigma: Tensor, iteration: int, tau_b: float) -> Tensor:
-    """Item 2: m of one critic, the batch mean itself at k = 0."""
+    """Step 2: m of one critic, the batch mean itself at k = 0."""
     batch_mean = sigma.detach().mean()
     return batch_mean if iteration == 0 else (1.0 - tau_b) * previous + tau_b * batch_mean
 
 
 def bounded_target(q: Tensor, y_z: Tensor, bound: Tensor | float) -> Tensor:
-    """Item 4: Q_i + clamp(y_z - Q_i, -bound, bound) with Q_i detached, (B,)."""
+    """Step 4: Q_i + clamp(y_z - Q_i, -bound, bound) with Q_i detached, (B,)."""
     q = q.detach()
     return q + torch.clamp(y_z - q, -bound, bound)
 
 
 def paper_gradients(
-    q: Tensor, sigma: Tensor, *, y_mean: Tensor, y_bounded: Tensor, weight: Tensor | float, epsilon: Tensor | float
+    q: Tensor,
+    sigma: Tensor,
+    *,
+    y_mean: Tensor,
+    y_bounded: Tensor,
+    weight: Tensor | float,
+    epsilon: float,
+    unit: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Item 5, the paper's form: per-sample dL/dQ_i and dL/dsigma_i, (B,), before the mean over the batch.
+    """Step 5, the paper's form: per-sample dL/dQ_i and dL/dsigma_i, (B,), before the mean over the batch.
 
-    ``weight`` is m_i^2 + eps, or 1 when the variance-based gradient adjustment is off.
+    ``weight`` is m_i^2 + eps, or 1 when the variance-adjusted gradients are off; ``unit`` is m_i or 1, see Options.
     """
     q, sigma = q.detach(), sigma.detach()
-    q_gradient = weight * (q - y_mean) / (sigma**2 + epsilon)
-    sigma_gradient = weight * (sigma**2 - (q - y_bounded) ** 2) / (sigma**3 + epsilon)
+    q_gradient = weight * (q - y_mean) / (sigma**2 + epsilon * unit**2)
+    sigma_gradient = weight * (sigma**2 - (q - y_bounded) ** 2) / (sigma**3 + epsilon * unit**3)
     return q_gradient, sigma_gradient
 
 
@@ -108,16 +136,17 @@ def loss_2025(
     y_mean: Tensor,
     y_bounded: Tensor,
     weight: Tensor,
-    epsilon: Tensor | float,
+    epsilon: float,
     huber_delta: float,
+    unit: Tensor | float = 1.0,
 ) -> Tensor:
-    """Item 5, the form of 2025: per-sample loss (B,), before the mean over the batch.
+    """Step 5, the form of 2025: per-sample loss (B,), before the mean over the batch.
 
     w (Huber(Q_i - y_q) + sigma_i (sg sigma_i^2 - Huber(sg Q_i - y_z,i)) / (sg sigma_i + eps)), w detached.
     """
     fixed_sigma = sigma.detach()
     mean_term = huber(q - y_mean, huber_delta)
-    sigma_factor = (fixed_sigma**2 - huber(q.detach() - y_bounded, huber_delta)) / (fixed_sigma + epsilon)
+    sigma_factor = (fixed_sigma**2 - huber(q.detach() - y_bounded, huber_delta)) / (fixed_sigma + epsilon * unit)
     return weight * (mean_term + sigma * sigma_factor)
 
 
@@ -174,7 +203,7 @@ class Reference:
 
     @torch.no_grad()
     def target_values(self, batch: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Items 1 and 3: y_q and y_z, (B,), from the targets, the target policy and the old alpha."""
+        """Steps 1 and 3: y_q and y_z, (B,), from the targets, the target policy and the old alpha."""
         options = self.options
         next_output = mlp(self.targets["actor"], batch["next_obs"], options.activation)
         next_action, next_log_prob = tanh_normal_sample(next_output, noise["target"])
@@ -190,7 +219,7 @@ class Reference:
         return y_q, y_z
 
     def _critic_gradients(self, batch: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Items 2 to 5; moves the moving averages. Mean over the batch, sum over critics."""
+        """Steps 2 to 5; moves the moving averages. Mean over the batch, sum over critics."""
         options = self.options
         y_q, y_z = self.target_values(batch, noise)
         y_mean = y_q if options.expected_value_substitution else y_z
@@ -200,15 +229,16 @@ class Reference:
             q, sigma = value_distribution(network, batch["obs"], batch["action"], options.activation)
             m = moving_average(self.moving_sigma[index], sigma, self.iteration, options.tau_b)
             self.moving_sigma[index] = m
-            epsilon = options.epsilon * m**2 if options.epsilon_relative else options.epsilon
+            unit = m if options.epsilon_relative else 1.0
+            epsilon = options.epsilon
             bound = options.xi * m if options.variance_adjusted_gradients else options.td_bound
             y_bounded = bounded_target(q, y_z, bound)
 
             tensors = tensors_of(self.parameters, [name])
             if options.loss_form == "paper":
-                weight = m**2 + epsilon if options.variance_adjusted_gradients else 1.0
+                weight = m**2 + epsilon * unit**2 if options.variance_adjusted_gradients else 1.0
                 q_gradient, sigma_gradient = paper_gradients(
-                    q, sigma, y_mean=y_mean, y_bounded=y_bounded, weight=weight, epsilon=epsilon
+                    q, sigma, y_mean=y_mean, y_bounded=y_bounded, weight=weight, epsilon=epsilon, unit=unit
                 )
                 batch_size = q.shape[0]
                 gradients[name] = list(
@@ -217,9 +247,10 @@ class Reference:
             else:
                 fixed_variance = sigma.detach() ** 2
                 if options.variance_adjusted_gradients:
-                    weight = (m**2 / (fixed_variance + epsilon)).clamp(WEIGHT_LOW, WEIGHT_HIGH)
+                    weight = (m**2 / (fixed_variance + epsilon * unit**2)).clamp(WEIGHT_LOW, WEIGHT_HIGH)
                 else:
-                    weight = 1.0 / (fixed_variance + epsilon)  # our choice: the released code has no such case
+                    # our choice: the released code has no such case
+                    weight = 1.0 / (fixed_variance + epsilon * unit**2)
                 loss = loss_2025(
                     q,
                     sigma,
@@ -228,6 +259,7 @@ class Reference:
                     weight=weight,
                     epsilon=epsilon,
                     huber_delta=options.huber_delta,
+                    unit=unit,
                 ).mean()
                 gradients[name] = list(torch.autograd.grad(loss, tensors))
         return gradients
@@ -235,7 +267,7 @@ class Reference:
     def _actor_and_temperature_gradients(
         self, batch: Mapping[str, Tensor], noise: Mapping[str, Tensor]
     ) -> dict[str, list[Tensor]]:
-        """Items 6, 7: of mean(alpha logp_pi - min_i Q_i(s, a_pi)) and of -log_alpha mean(logp_pi + target entropy)."""
+        """Steps 6, 7: of mean(alpha logp_pi - min_i Q_i(s, a_pi)) and of -log_alpha mean(logp_pi + target entropy)."""
         options = self.options
         output = mlp(self.parameters["actor"], batch["obs"], options.activation)
         action, log_prob = tanh_normal_sample(output, noise["policy"])

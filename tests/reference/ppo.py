@@ -1,4 +1,4 @@
-"""Reference of PPO's minibatch update, one learner: section 4."""
+"""Reference of PPO's minibatch update (Schulman et al., arXiv 1707.06347), one learner, with its stability controls."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def normalised(advantage: Tensor) -> Tensor:
 
 
 def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """-mean(min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)): PPO (arXiv 1707.06347), eq. 7."""
+    """-mean(min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)): eq. 7 of the paper."""
     clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     return -torch.minimum(ratio * advantage, clipped * advantage).mean()
 

@@ -1,4 +1,8 @@
-"""Reference of SAC, one learner: section 4, with items 6 to 9 of section 1 for the actor and the temperature."""
+"""Reference of SAC (Haarnoja et al., arXiv 1812.05905), one learner: twin minimum, learned temperature, no delay.
+
+a' and logp' come from the current policy, before the actor steps; the critics' loss is the mean squared error, without
+a half, summed over the two; every gradient is taken at the parameters from before the step.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,8 @@
-"""Reference of TD3, one learner: section 4."""
+"""Reference of TD3 (Fujimoto et al., arXiv 1802.09477), one learner, with targets that move in every update.
+
+The original delays the targets together with the actor: ``delay_targets``. The original also lets the actor see critics
+that have already stepped; here every gradient is taken at the parameters from before the step.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
