@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def race(name: str, worlds: int, threads: int, seconds: float, repeats: int) -> 
     with contextlib.ExitStack() as stack:
         contestants = {
             "engine": engine_contestant(name, worlds, threads),
-            "bare": bare_contestant(name, worlds, threads),
+            "bare": stack.enter_context(bare_contestant(name, worlds, threads)),
             "gymnasium_sync": stack.enter_context(gymnasium_contestant(name, worlds, "sync")),
         }
         if threads > 1 and worlds > 1:
@@ -129,12 +130,14 @@ def engine_contestant(name: str, worlds: int, threads: int) -> Callable[[], int]
     return run
 
 
-def bare_contestant(name: str, worlds: int, threads: int) -> Callable[[], int]:
+@contextlib.contextmanager
+def bare_contestant(name: str, worlds: int, threads: int) -> Any:
     """Replays the physics of the recorded run: controls and the states after resets are looked up."""
     import mujoco
-    import numba
 
-    from envs.bare_loop import replay
+    from envs import bare_loop, kernels
+    from envs.crew import new_crew
+    from envs.engine import dismiss
 
     engine, state, actions = recorded(name, worlds)
     engine.load_state_dict(state)
@@ -146,27 +149,32 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Callable[[], int]:
         controls[step] = low + (high - low) * (action + 1) / 2
         has_reset[step] = answer.terminated | answer.truncated
         states[step] = engine.state_dict()["physics"]
-    next_world = np.zeros(1, dtype=np.int64)
-    datas = np.array([data._address for data in engine.datas], dtype=np.int64)
-    addresses = np.array([data.ctrl.ctypes.data for data in engine.datas], dtype=np.int64)
+    recording = bare_loop.Recording(
+        crew=new_crew(),
+        model=np.array([engine.model._address], dtype=np.int64),
+        data=np.array([data._address for data in engine.datas], dtype=np.int64),
+        ctrl=np.array([data.ctrl.ctypes.data for data in engine.datas], dtype=np.int64),
+        controls=controls,
+        states=states,
+        has_reset=has_reset,
+        position=np.array([0, engine.task.frame_skip], dtype=np.int64),
+    )
+    kernels.found_crew(recording.crew)
+    helpers = [
+        threading.Thread(target=bare_loop.help_replaying, args=(recording,), daemon=True) for _ in range(1, threads)
+    ]
+    for helper in helpers:
+        helper.start()
 
     def run() -> int:
         engine.load_state_dict(state)
-        numba.set_num_threads(threads)
-        replay(
-            engine.model._address,
-            datas,
-            addresses,
-            controls,
-            states,
-            has_reset,
-            engine.task.frame_skip,
-            threads,
-            next_world,
-        )
+        bare_loop.replay(recording)
         return RECORDED_STEPS * worlds
 
-    return run
+    try:
+        yield run
+    finally:
+        dismiss(recording.crew, helpers)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,16 @@ import numba
 import numpy as np
 
 _lock = threading.RLock()
-_ENGINE_FILES = ("compiling.py", "contract.py", "kernels.py", "libmujoco.py", "physics.py", "task.py", "worlds.py")
+_ENGINE_FILES = (
+    "compiling.py",
+    "contract.py",
+    "crew.py",
+    "kernels.py",
+    "libmujoco.py",
+    "physics.py",
+    "task.py",
+    "worlds.py",
+)
 
 
 def _engine_digest() -> bytes:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import mujoco
-import numba
 import numpy as np
 
 from envs import kernels
 from envs.contract import EnvironmentFault, FloatArray, Step
+from envs.crew import new_crew
 from envs.libmujoco import roster
 from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
 from envs.simulator import route_warnings_to_logging
@@ -76,6 +78,8 @@ class Engine:
             rehearse_randomisation(randomise, self.model)
         self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
         self._warned: set[str] = set()
+        self._helpers: list[threading.Thread] = []
+        kernels.found_crew(self._worlds.crew)
         self.reset(seed)
 
     def _allocate(self, randomise: Randomisation) -> Worlds:
@@ -105,7 +109,9 @@ class Engine:
             model_normal=np.zeros((count, randomise.normal)),
             warnings=np.zeros((count, len(WARNINGS)), dtype=np.int64),
             roster=roster.table(self, self.threads),
-            next_world=np.zeros(1, dtype=np.int64),
+            crew=new_crew(),
+            action=np.zeros((count, spec.action_dim), dtype=np.float32),
+            result=self._new_step(),
             report=np.zeros(3, dtype=np.int64),
         )
 
@@ -127,20 +133,10 @@ class Engine:
         count, spec = self.num_envs, self.spec
         if action.shape != (count, spec.action_dim):
             raise ValueError(f"{spec.id}: actions of shape {action.shape}, expected {(count, spec.action_dim)}")
-        step = Step(
-            next_obs=np.empty((count, spec.obs_dim), dtype=np.float32),
-            reward=np.empty(count, dtype=np.float32),
-            terminated=np.empty(count, dtype=np.bool_),
-            truncated=np.empty(count, dtype=np.bool_),
-            obs=np.empty((count, spec.obs_dim), dtype=np.float32),
-            reward_terms=np.empty((count, len(spec.reward_terms)), dtype=np.float32),
-            invalid=np.empty(count, dtype=np.bool_),
-        )
-        # The mask belongs to the thread, and so to whatever else it runs in parallel.
-        before = numba.get_num_threads()
-        numba.set_num_threads(self.threads)
+        step = self._new_step()
+        if len(self._helpers) < self.threads - 1:
+            self._start_helpers()
         kernels.step_worlds(self._worlds, self._settings, self._functions, action, step)
-        numba.set_num_threads(before)
         report = self._worlds.report
         if report[0] != kernels.NOTHING:
             world = int(report[0])
@@ -150,10 +146,32 @@ class Engine:
                 "look for the first metric that is not finite: the policy has diverged"
             )
         self._refuse_bad_start()
-        if report[2] or step.invalid.any():
+        if report[2]:
             self.invalid_steps += step.invalid
             self._tell(step)
         return step
+
+    def _new_step(self) -> Step:
+        count, spec = self.num_envs, self.spec
+        return Step(
+            next_obs=np.empty((count, spec.obs_dim), dtype=np.float32),
+            reward=np.empty(count, dtype=np.float32),
+            terminated=np.empty(count, dtype=np.bool_),
+            truncated=np.empty(count, dtype=np.bool_),
+            obs=np.empty((count, spec.obs_dim), dtype=np.float32),
+            reward_terms=np.empty((count, len(spec.reward_terms)), dtype=np.float32),
+            invalid=np.empty(count, dtype=np.bool_),
+        )
+
+    def _start_helpers(self) -> None:
+        shared = (self._worlds, self._settings, self._functions)
+        slots = range(1, self.threads)
+        self._helpers = [
+            threading.Thread(target=kernels.help_stepping, args=(*shared, slot), daemon=True) for slot in slots
+        ]
+        for helper in self._helpers:
+            helper.start()
+        self._dismiss = weakref.finalize(self, dismiss, self._worlds.crew, self._helpers)
 
     def _refuse_bad_start(self) -> None:
         world = int(self._worlds.report[1])
@@ -257,13 +275,24 @@ class Engine:
         self.invalid_steps[:] = state["invalid_steps"]
 
     def close(self) -> None:
-        """Nothing is held beyond memory, which goes with the object."""
+        """Let the helping threads go; a later step calls new ones."""
+        if self._helpers:
+            self._dismiss()
+            self._helpers = []
+
+
+def dismiss(crew: np.ndarray, helpers: Sequence[threading.Thread]) -> None:
+    """End the helpers of a crew and wait until they are gone."""
+    kernels.dismiss_crew(crew)
+    for helper in helpers:
+        helper.join()
+    crew[:] = 0
+    kernels.found_crew(crew)
 
 
 def available_threads() -> int:
-    """Cores that this process may use, at most as many as numba was started for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, numba.config.NUMBA_NUM_THREADS))
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make(

@@ -1,17 +1,28 @@
-"""The compiled loops: N worlds stepped in parallel, each with its own clock, generator and automatic reset."""
+"""The compiled loops: N worlds stepped side by side, each with its own clock, generator and automatic reset."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 
 from envs.compiling import kernel
+from envs.crew import (
+    NEXT_WORLD,
+    STOP,
+    WORLDS_DONE,
+    add_one,
+    await_call,
+    call_to_work,
+    give_way,
+    prepare,
+    read,
+    wake,
+)
 from envs.libmujoco import (
     NOT_RUNNING,
     calling,
-    fetch_add,
     mj_forward,
     mj_reset_data,
     mj_rne_post_constraint,
@@ -25,6 +36,7 @@ from envs.physics import model_at, physics_at
 from envs.worlds import (
     FLOAT_TABLE,
     FUNCTIONS_TYPE,
+    LONGS,
     OBSERVE,
     RANDOMISE,
     REMEMBER,
@@ -34,6 +46,8 @@ from envs.worlds import (
     STEP_TYPE,
     TERMINATED,
     WORLDS_TYPE,
+    borrowed,
+    borrowed_step,
 )
 
 NOTHING = -1
@@ -150,11 +164,11 @@ def copy_row(source, target):
 
 
 @njit
-def step_world(worlds, settings, functions, world, action, step):
-    """One action (A,) in one world; writes the world's rows of step."""
+def step_world(worlds, settings, functions, world):
+    """The action of one world in worlds.action; writes the world's rows of worlds.result."""
     model, data = pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1])
-    physics = physics_of(worlds, settings, world)
-    apply_action(worlds, settings, action, physics.ctrl)
+    physics, step = physics_of(worlds, settings, world), worlds.result
+    apply_action(worlds, settings, worlds.action[world], physics.ctrl)
     for _ in range(settings.frame_skip):
         mj_step(model, data)
     if settings.contact_forces:
@@ -174,6 +188,7 @@ def step_world(worlds, settings, functions, world, action, step):
             invalid = invalid or not math.isfinite(next_obs[entry])
     truncated = worlds.episode_step[world] >= settings.max_episode_steps
     if invalid:
+        worlds.report[2] += 1
         reward, terminated, truncated = 0.0, False, True
         for term in range(terms.shape[0]):
             terms[term] = 0.0
@@ -193,16 +208,18 @@ def step_world(worlds, settings, functions, world, action, step):
 
 
 @njit
-def step_remaining(worlds, settings, functions, action, step, slot):
+def step_remaining(worlds, settings, functions, slot):
     """Step worlds that no other thread has taken until none is left; who is slow takes fewer."""
+    count = worlds.action.shape[0]
     worlds.roster[slot, 0] = np.int64(thread_identity())
     while True:
-        world = fetch_add(worlds.next_world.ctypes.data)
-        if world >= action.shape[0]:
+        world = add_one(worlds.crew, NEXT_WORLD)
+        if world >= count:
             break
         worlds.roster[slot, 1] = world
-        step_world(worlds, settings, functions, world, action[world], step)
-    worlds.roster[slot, 1] = NOT_RUNNING
+        step_world(worlds, settings, functions, world)
+        worlds.roster[slot, 1] = NOT_RUNNING
+        add_one(worlds.crew, WORLDS_DONE)
 
 
 @njit
@@ -215,25 +232,70 @@ def first_not_finite(action):
     return NOTHING
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, FLOAT_TABLE, STEP_TYPE), parallel=True)
+@njit
+def hand_over(result, step, world):
+    """Copy one world's rows from the worlds' own memory into the caller's arrays."""
+    copy_row(result.next_obs[world], step.next_obs[world])
+    copy_row(result.obs[world], step.obs[world])
+    copy_row(result.reward_terms[world], step.reward_terms[world])
+    step.reward[world] = result.reward[world]
+    step.terminated[world] = result.terminated[world]
+    step.truncated[world] = result.truncated[world]
+    step.invalid[world] = result.invalid[world]
+
+
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, FLOAT_TABLE, STEP_TYPE))
 def step_worlds(worlds, settings, functions, action, step):
-    """One action (N, A) in each world, on as many threads as the roster has rows; writes step and worlds.report.
+    """One action (N, A) in each world, together with the helpers; writes step and worlds.report.
 
     Nothing is stepped where an action is not finite.
     """
+    worlds, step = borrowed(worlds), borrowed_step(step)
     worlds.report[0] = first_not_finite(action)
     worlds.report[1] = NOTHING
     worlds.report[2] = 0
     if worlds.report[0] != NOTHING:
         return
-    worlds.next_world[0] = 0
-    for slot in prange(worlds.roster.shape[0]):
-        step_remaining(worlds, settings, functions, action, step, slot)
+    for world in range(action.shape[0]):
+        copy_row(action[world], worlds.action[world])
+    call_to_work(worlds.crew)
+    # Worlds that are neither left nor done are in the hands of helpers.
+    while read(worlds.crew, WORLDS_DONE) < action.shape[0]:
+        step_remaining(worlds, settings, functions, 0)
+        give_way()
+    for world in range(action.shape[0]):
+        hand_over(worlds.result, step, world)
+
+
+@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def help_stepping(worlds, settings, functions, slot):
+    """What a helper does from its start until the crew is dismissed; slot is its row of the roster."""
+    worlds = borrowed(worlds)
+    seen = 0
+    while True:
+        seen = await_call(worlds.crew, seen)
+        if read(worlds.crew, STOP) != 0:
+            return
+        step_remaining(worlds, settings, functions, slot)
+
+
+@kernel(types.void(LONGS))
+def found_crew(crew):
+    """Set up the memory of a crew."""
+    prepare(crew)
+
+
+@kernel(types.void(LONGS))
+def dismiss_crew(crew):
+    """Make every helper of a crew return."""
+    add_one(crew, STOP)
+    wake(crew)
 
 
 @kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
 def begin_world(worlds, settings, functions, world):
     """Start an episode in one world from its generator; writes last_obs and worlds.report."""
+    worlds = borrowed(worlds)
     worlds.report[1] = NOTHING
     worlds.roster[0, 0] = np.int64(thread_identity())
     worlds.roster[0, 1] = world
@@ -244,6 +306,7 @@ def begin_world(worlds, settings, functions, world):
 @kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
 def settle_world(worlds, settings, functions, world):
     """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report."""
+    worlds = borrowed(worlds)
     worlds.report[1] = NOTHING
     worlds.roster[0, 0] = np.int64(thread_identity())
     worlds.roster[0, 1] = world

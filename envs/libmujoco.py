@@ -147,17 +147,6 @@ def warning_counters(address, kinds):
     return carray(_integer_pointer(address), (2 * kinds,))
 
 
-@intrinsic
-def fetch_add(typing_context, address):
-    """Add one to the int64 at an address in one indivisible step; returns what stood there before."""
-
-    def generate(context, builder, signature, arguments):
-        target = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", target, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.int64), generate
-
-
 def calling(signature: Any) -> Any:
     """A compiled function (address, (arguments...)) that calls the C callback of this numba signature there."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import types
+from llvmlite.ir import Constant
+from numba import njit, types
+from numba.extending import intrinsic
 
 from envs.contract import Step
 from envs.physics import MODEL_TYPE, PHYSICS_TYPE
@@ -70,8 +72,10 @@ class Worlds(NamedTuple):
     model_normal: Any  # (N, V) float64
     warnings: Any  # * (N, kinds) int64, counted since the start
     roster: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
-    next_world: Any  # (1,) int64
-    report: Any  # (3,) int64: a world with a non-finite action, one whose reset is not finite, number of new warnings
+    crew: Any  # (64,) int64 what the threads share, see envs/crew.py
+    action: Any  # (N, A) float32 the actions of this step
+    result: Any  # a Step, the answer to them
+    report: Any  # (3,) int64: a world with a non-finite action, one whose reset is not finite, whether there is something to tell
 
 
 LONGS = _array(types.int64, 1)
@@ -83,13 +87,49 @@ FUNCTIONS_TYPE = types.NamedUniTuple(types.int64, len(Functions._fields), Functi
 SETTINGS_TYPE = types.NamedTuple(
     [types.int64, types.int64, types.boolean, types.boolean, types.int64, types.float64, types.float64], Settings
 )
+STEP_TYPE = types.NamedTuple([FLOAT_TABLE, FLOATS, FLAGS, FLAGS, FLOAT_TABLE, FLOAT_TABLE, FLAGS], Step)
 WORLDS_TYPE = types.NamedTuple(
     [LONG_TABLE] * 5
     + [LONGS] * 4
     + [FLOATS] * 2
     + [DOUBLE_TABLE, _array(types.uint64, 2), LONGS, FLOAT_TABLE]
     + [DOUBLE_TABLE] * 4
-    + [LONG_TABLE, LONG_TABLE, LONGS, LONGS],
+    + [LONG_TABLE, LONG_TABLE, LONGS, FLOAT_TABLE, STEP_TYPE, LONGS],
     Worlds,
 )
-STEP_TYPE = types.NamedTuple([FLOAT_TABLE, FLOATS, FLAGS, FLAGS, FLOAT_TABLE, FLOAT_TABLE, FLAGS], Step)
+
+
+@intrinsic
+def _borrow(typing_context, array):
+    def generate(context, builder, signature, arguments):
+        view = context.make_array(array)(context, builder, value=arguments[0])
+        view.meminfo = Constant(view.meminfo.type, None)
+        view.parent = Constant(view.parent.type, None)
+        return view._getvalue()
+
+    return array(array), generate
+
+
+@njit
+def borrowed_step(step):
+    """A Step of the same arrays, uncounted; see borrowed."""
+    return Step(
+        _borrow(step.next_obs), _borrow(step.reward), _borrow(step.terminated), _borrow(step.truncated),
+        _borrow(step.obs), _borrow(step.reward_terms), _borrow(step.invalid),
+    )  # fmt: skip
+
+
+@njit
+def borrowed(w):
+    """Worlds of the same arrays without their reference counts, which threads would wrest from one another.
+
+    The caller of a kernel holds the arrays for as long as it runs.
+    """
+    return Worlds(
+        _borrow(w.handles), _borrow(w.addresses), _borrow(w.shapes), _borrow(w.model_addresses),
+        _borrow(w.model_shapes), _borrow(w.nominal_addresses), _borrow(w.bodies), _borrow(w.sites),
+        _borrow(w.sensors), _borrow(w.low), _borrow(w.high), _borrow(w.memory), _borrow(w.generators),
+        _borrow(w.episode_step), _borrow(w.last_obs), _borrow(w.uniform), _borrow(w.normal), _borrow(w.model_uniform),
+        _borrow(w.model_normal), _borrow(w.warnings), _borrow(w.roster), _borrow(w.crew), _borrow(w.action),
+        borrowed_step(w.result), _borrow(w.report),
+    )  # fmt: skip
