@@ -7,6 +7,7 @@ nor a change of MuJoCo. Here the cache folder itself is named after all of these
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import tempfile
@@ -23,6 +24,7 @@ import numba
 import numpy as np
 
 _lock = threading.RLock()
+log = logging.getLogger("envs.engine")
 _ENGINE_FILES = (
     "compiling.py",
     "contract.py",
@@ -128,6 +130,8 @@ def kernel(signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
     """Compile a kernel at once for one signature; it runs without the interpreter's lock."""
 
     def compile_now(function: FunctionType) -> Any:
+        if not (cache_root() / fingerprint(function)).exists():
+            log.warning("compiling the engine's %s for this machine, once", function.__name__)
         with cached(function):
             return numba.njit(signature, cache=True, nogil=True, error_model="numpy", **options)(function)
 

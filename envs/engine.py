@@ -26,7 +26,7 @@ from envs.simulator import route_warnings_to_logging
 from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
 from envs.tasks import find_task
-from envs.worlds import Settings, Worlds
+from envs.worlds import Settings, Worlds, pack
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 WARNINGS = tuple(mujoco.mjtWarning.__members__)[:-1]
@@ -77,6 +77,7 @@ class Engine:
         if randomise is not None:
             rehearse_randomisation(randomise, self.model)
         self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
+        self._packed = pack(self._worlds)
         self._warned: set[str] = set()
         self._helpers: list[threading.Thread] = []
         kernels.found_crew(self._worlds.crew)
@@ -119,7 +120,7 @@ class Engine:
         """Start a new episode in every world, world i from SeedSequence((seed, i)); returns obs (N, O)."""
         for world in range(self.num_envs):
             self._worlds.generators[world] = np.random.SeedSequence((seed, world)).generate_state(4, np.uint64)
-            kernels.begin_world(self._worlds, self._settings, self._functions, world)
+            kernels.begin_world(self._packed, self._settings, self._functions, world)
             self._refuse_bad_start()
         return self.observe()
 
@@ -136,7 +137,7 @@ class Engine:
         step = self._new_step()
         if len(self._helpers) < self.threads - 1:
             self._start_helpers()
-        kernels.step_worlds(self._worlds, self._settings, self._functions, action, step)
+        kernels.step_worlds(self._packed, self._settings, self._functions, action, step)
         report = self._worlds.report
         if report[0] != kernels.NOTHING:
             world = int(report[0])
@@ -164,14 +165,14 @@ class Engine:
         )
 
     def _start_helpers(self) -> None:
-        shared = (self._worlds, self._settings, self._functions)
+        shared = (self._packed, self._settings, self._functions)
         slots = range(1, self.threads)
         self._helpers = [
             threading.Thread(target=kernels.help_stepping, args=(*shared, slot), daemon=True) for slot in slots
         ]
         for helper in self._helpers:
             helper.start()
-        self._dismiss = weakref.finalize(self, dismiss, self._worlds.crew, self._helpers)
+        self._dismiss = weakref.finalize(self, dismiss, self._worlds.crew, self._helpers, self._worlds)
 
     def _refuse_bad_start(self) -> None:
         world = int(self._worlds.report[1])
@@ -206,7 +207,7 @@ class Engine:
         data = self.datas[world]
         mujoco.mj_resetData(self.models[world], data)
         data.qpos[:], data.qvel[:] = qpos, qvel
-        kernels.settle_world(self._worlds, self._settings, self._functions, world)
+        kernels.settle_world(self._packed, self._settings, self._functions, world)
         self._refuse_bad_start()
         return self._worlds.last_obs[world].copy()
 
@@ -281,8 +282,8 @@ class Engine:
             self._helpers = []
 
 
-def dismiss(crew: np.ndarray, helpers: Sequence[threading.Thread]) -> None:
-    """End the helpers of a crew and wait until they are gone."""
+def dismiss(crew: np.ndarray, helpers: Sequence[threading.Thread], held: Any = None) -> None:
+    """End the helpers of a crew and wait until they are gone; `held` is memory that they use until then."""
     kernels.dismiss_crew(crew)
     for helper in helpers:
         helper.join()

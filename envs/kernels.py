@@ -38,6 +38,7 @@ from envs.worlds import (
     FUNCTIONS_TYPE,
     LONGS,
     OBSERVE,
+    PACKED,
     RANDOMISE,
     REMEMBER,
     RESET,
@@ -45,9 +46,7 @@ from envs.worlds import (
     SETTINGS_TYPE,
     STEP_TYPE,
     TERMINATED,
-    WORLDS_TYPE,
-    borrowed,
-    borrowed_step,
+    unpack,
 )
 
 NOTHING = -1
@@ -244,13 +243,13 @@ def hand_over(result, step, world):
     step.invalid[world] = result.invalid[world]
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, FLOAT_TABLE, STEP_TYPE))
-def step_worlds(worlds, settings, functions, action, step):
+@kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, FLOAT_TABLE, STEP_TYPE))
+def step_worlds(packed, settings, functions, action, step):
     """One action (N, A) in each world, together with the helpers; writes step and worlds.report.
 
     Nothing is stepped where an action is not finite.
     """
-    worlds, step = borrowed(worlds), borrowed_step(step)
+    worlds = unpack(packed)
     worlds.report[0] = first_not_finite(action)
     worlds.report[1] = NOTHING
     worlds.report[2] = 0
@@ -267,10 +266,10 @@ def step_worlds(worlds, settings, functions, action, step):
         hand_over(worlds.result, step, world)
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
-def help_stepping(worlds, settings, functions, slot):
+@kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def help_stepping(packed, settings, functions, slot):
     """What a helper does from its start until the crew is dismissed; slot is its row of the roster."""
-    worlds = borrowed(worlds)
+    worlds = unpack(packed)
     seen = 0
     while True:
         seen = await_call(worlds.crew, seen)
@@ -292,10 +291,10 @@ def dismiss_crew(crew):
     wake(crew)
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
-def begin_world(worlds, settings, functions, world):
+@kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def begin_world(packed, settings, functions, world):
     """Start an episode in one world from its generator; writes last_obs and worlds.report."""
-    worlds = borrowed(worlds)
+    worlds = unpack(packed)
     worlds.report[1] = NOTHING
     worlds.roster[0, 0] = np.int64(thread_identity())
     worlds.roster[0, 1] = world
@@ -303,10 +302,10 @@ def begin_world(worlds, settings, functions, world):
     worlds.roster[0, 1] = NOT_RUNNING
 
 
-@kernel(types.void(WORLDS_TYPE, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
-def settle_world(worlds, settings, functions, world):
+@kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
+def settle_world(packed, settings, functions, world):
     """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report."""
-    worlds = borrowed(worlds)
+    worlds = unpack(packed)
     worlds.report[1] = NOTHING
     worlds.roster[0, 0] = np.int64(thread_identity())
     worlds.roster[0, 1] = world

@@ -126,19 +126,21 @@ def pointer(typing_context, address):
     return types.voidptr(types.int64), generate
 
 
-def _typed_pointer(scalar: Any) -> Any:
+def typed_pointer(scalar: Any) -> Any:
+    """A compiled function: an int64 address as a pointer to scalars of a numba type, for numba.carray."""
+
     @intrinsic
     def typed(typing_context, address):
         def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(scalar).as_pointer())
+            return builder.inttoptr(arguments[0], context.get_value_type(types.CPointer(scalar)))
 
         return types.CPointer(scalar)(types.int64), generate
 
     return typed
 
 
-double_pointer = _typed_pointer(types.float64)
-_integer_pointer = _typed_pointer(types.int32)
+double_pointer = typed_pointer(types.float64)
+_integer_pointer = typed_pointer(types.int32)
 
 
 @njit

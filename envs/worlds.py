@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from llvmlite.ir import Constant
-from numba import njit, types
-from numba.extending import intrinsic
+import numpy as np
+from numba import carray, njit, types
 
 from envs.contract import Step
+from envs.libmujoco import typed_pointer
 from envs.physics import MODEL_TYPE, PHYSICS_TYPE
 
 
@@ -75,12 +75,13 @@ class Worlds(NamedTuple):
     crew: Any  # (64,) int64 what the threads share, see envs/crew.py
     action: Any  # (N, A) float32 the actions of this step
     result: Any  # a Step, the answer to them
-    report: Any  # (3,) int64: a world with a non-finite action, one whose reset is not finite, whether there is something to tell
+    report: (
+        Any  # (3,) int64: a world whose action is not finite, one whose reset is not, whether a world warned or failed
+    )
 
 
 LONGS = _array(types.int64, 1)
 LONG_TABLE = _array(types.int64, 2)
-DOUBLE_TABLE = _array(types.float64, 2)
 FLOAT_TABLE = _array(types.float32, 2)
 FLAGS = _array(types.boolean, 1)
 FUNCTIONS_TYPE = types.NamedUniTuple(types.int64, len(Functions._fields), Functions)
@@ -88,48 +89,43 @@ SETTINGS_TYPE = types.NamedTuple(
     [types.int64, types.int64, types.boolean, types.boolean, types.int64, types.float64, types.float64], Settings
 )
 STEP_TYPE = types.NamedTuple([FLOAT_TABLE, FLOATS, FLAGS, FLAGS, FLOAT_TABLE, FLOAT_TABLE, FLAGS], Step)
-WORLDS_TYPE = types.NamedTuple(
-    [LONG_TABLE] * 5
-    + [LONGS] * 4
-    + [FLOATS] * 2
-    + [DOUBLE_TABLE, _array(types.uint64, 2), LONGS, FLOAT_TABLE]
-    + [DOUBLE_TABLE] * 4
-    + [LONG_TABLE, LONG_TABLE, LONGS, FLOAT_TABLE, STEP_TYPE, LONGS],
-    Worlds,
-)
+PACKED = LONG_TABLE
 
 
-@intrinsic
-def _borrow(typing_context, array):
-    def generate(context, builder, signature, arguments):
-        view = context.make_array(array)(context, builder, value=arguments[0])
-        view.meminfo = Constant(view.meminfo.type, None)
-        view.parent = Constant(view.parent.type, None)
-        return view._getvalue()
+def pack(worlds: Worlds) -> np.ndarray:
+    """Where the arrays of Worlds lie and how long they are, (arrays, 3) int64.
 
-    return array(array), generate
-
-
-@njit
-def borrowed_step(step):
-    """A Step of the same arrays, uncounted; see borrowed."""
-    return Step(
-        _borrow(step.next_obs), _borrow(step.reward), _borrow(step.terminated), _borrow(step.truncated),
-        _borrow(step.obs), _borrow(step.reward_terms), _borrow(step.invalid),
-    )  # fmt: skip
-
-
-@njit
-def borrowed(w):
-    """Worlds of the same arrays without their reference counts, which threads would wrest from one another.
-
-    The caller of a kernel holds the arrays for as long as it runs.
+    Kernels take this one array: unpacking thirty costs more than stepping a light robot, and views that numba does not
+    count references to spare the threads wresting the counts from one another. Whoever calls a kernel holds the arrays.
     """
+    arrays = [array for field in worlds for array in (field if isinstance(field, Step) else (field,))]
+    return np.array([(array.ctypes.data, *(*array.shape, 1)[:2]) for array in arrays], dtype=np.int64)
+
+
+def _view(scalar: Any, dimensions: int) -> Any:
+    place = typed_pointer(scalar)
+    if dimensions == 1:
+        return njit(lambda packed, index: carray(place(packed[index, 0]), (packed[index, 1],)))
+    return njit(lambda packed, index: carray(place(packed[index, 0]), (packed[index, 1], packed[index, 2])))
+
+
+_longs, _long_table = _view(types.int64, 1), _view(types.int64, 2)
+_floats, _float_table = _view(types.float32, 1), _view(types.float32, 2)
+_double_table, _word_table, _flags = _view(types.float64, 2), _view(types.uint64, 2), _view(types.boolean, 1)
+
+
+@njit
+def unpack(p):
+    """The Worlds whose arrays lie where pack says."""
     return Worlds(
-        _borrow(w.handles), _borrow(w.addresses), _borrow(w.shapes), _borrow(w.model_addresses),
-        _borrow(w.model_shapes), _borrow(w.nominal_addresses), _borrow(w.bodies), _borrow(w.sites),
-        _borrow(w.sensors), _borrow(w.low), _borrow(w.high), _borrow(w.memory), _borrow(w.generators),
-        _borrow(w.episode_step), _borrow(w.last_obs), _borrow(w.uniform), _borrow(w.normal), _borrow(w.model_uniform),
-        _borrow(w.model_normal), _borrow(w.warnings), _borrow(w.roster), _borrow(w.crew), _borrow(w.action),
-        borrowed_step(w.result), _borrow(w.report),
+        _long_table(p, 0), _long_table(p, 1), _long_table(p, 2), _long_table(p, 3), _long_table(p, 4), _longs(p, 5),
+        _longs(p, 6), _longs(p, 7), _longs(p, 8), _floats(p, 9), _floats(p, 10), _double_table(p, 11),
+        _word_table(p, 12), _longs(p, 13), _float_table(p, 14), _double_table(p, 15), _double_table(p, 16),
+        _double_table(p, 17), _double_table(p, 18), _long_table(p, 19), _long_table(p, 20), _longs(p, 21),
+        _float_table(p, 22),
+        Step(
+            _float_table(p, 23), _floats(p, 24), _flags(p, 25), _flags(p, 26), _float_table(p, 27),
+            _float_table(p, 28), _flags(p, 29),
+        ),
+        _longs(p, 30),
     )  # fmt: skip
