@@ -31,25 +31,44 @@ class Adam(nn.Module):
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], skip: Tensor | None = None) -> None:
-        """Apply gradients, each shaped like its parameter; skip (S,) bool names the learners that stand still."""
-        self.count.add_(1.0 if skip is None else 1.0 - skip.to(self.count.dtype))
-        for learner in range(len(self.count)):
-            torch._fused_adam_(
-                [parameter.detach()[learner] for parameter in self.parameters_of],
-                [gradient[learner] for gradient in gradients],
-                [self.get_buffer(f"mean_{index}")[learner] for index in range(len(gradients))],
-                [self.get_buffer(f"square_{index}")[learner] for index in range(len(gradients))],
-                [],
-                [self.count[learner]] * len(gradients),
-                lr=self.learning_rate,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=0.0,
-                eps=self.epsilon,
-                amsgrad=False,
-                maximize=False,
-                found_inf=None if skip is None else skip[learner].to(torch.float32),
-            )
+        """Apply gradients, each shaped like its parameter; skip (S,) bool names the learners that stand still.
+
+        Whoever ever skips must always pass a mask: without one all learners are taken to be equally far.
+        """
+        parts = (
+            [parameter.detach() for parameter in self.parameters_of],
+            list(gradients),
+            [self.get_buffer(f"mean_{index}") for index in range(len(gradients))],
+            [self.get_buffer(f"square_{index}") for index in range(len(gradients))],
+        )
+        if skip is None:
+            self.count.add_(1)
+            self.fused_step(parts, self.count[0], None)
+            return
+        self.count.add_(1 - skip.to(self.count.dtype))
+        for learner, count in enumerate(self.count):
+            slices = [[tensor[learner] for tensor in part] for part in parts]
+            self.fused_step(slices, count, skip[learner].to(torch.float32))
+
+    def fused_step(self, parts: Sequence[list[Tensor]], count: Tensor, skip: Tensor | None) -> None:
+        """One fused call over (parameters, gradients, means, squares) at the step count (), already advanced."""
+        parameters, gradients, means, squares = parts
+        torch._fused_adam_(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            [count] * len(parameters),
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+            found_inf=skip,
+        )
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to `factor` times the initial one (schedules)."""

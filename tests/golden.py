@@ -1,4 +1,4 @@
-"""Write the golden traces anew: python tests/golden.py. A change that moves one carries a before/after table of returns."""
+"""Write the golden traces anew: python tests/golden.py. Whoever moves one shows returns before and after."""
 
 import json
 import sys

@@ -29,7 +29,13 @@ def make_algorithm(name: str, seeds: Sequence[int] = (0,), spec: EnvSpec | None 
     """A small algorithm in float32; fields that it does not have are left out of `changes`."""
     algorithm = load(name)
     fields = {field.name for field in dataclasses.fields(algorithm.Config)}
-    small = {"hidden_sizes": (16, 16), "batch_size": ROWS, "minibatch_size": ROWS, "replay_capacity": 1000, "num_envs": 4}
+    small = {
+        "hidden_sizes": (16, 16),
+        "batch_size": ROWS,
+        "minibatch_size": ROWS,
+        "replay_capacity": 1000,
+        "num_envs": 4,
+    }
     settings = {key: value for key, value in {**small, **changes}.items() if key in fields}
     return algorithm(spec or make_spec(), algorithm.Config(**settings), seeds)
 

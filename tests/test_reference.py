@@ -68,7 +68,7 @@ def make_learner(normal: Callable[..., Tensor], name: str, **options: Any) -> tu
     else:
         networks = {
             "actor": make_network(normal, [OBS, 8, 8, ACTION]),
-            "critic": make_network(normal, critic),
+            "critic_1": make_network(normal, critic),
         }
         noise = {}
         learner = ddpg.Reference(networks, ddpg.Options(**options))
@@ -258,8 +258,9 @@ def test_value_noise_is_clamped(normal: Callable[..., Tensor]) -> None:
 def test_self_loop_reaches_the_closed_form(normal: Callable[..., Tensor], loss_form: str, deviation: float) -> None:
     """Catches errors that only the whole chain shows: targets, draws, bound, loss, Adam and Polyak (gamma 0.9).
 
-    One state that leads to itself with reward N(1, 1), temperature 0: the mean is 10 and the standard deviation the one
-    that section 6 tabulates. The draws are fixed, standardised and uncorrelated, so that the loss is deterministic.
+    One state that leads to itself with reward N(1, 1), temperature 0: the mean is 10; the standard deviations solve
+    the fixed point with z clamped to 3 and the error to 3 sigma (2.294 without either). The draws are fixed,
+    standardised and uncorrelated, so that the loss is deterministic.
     """
     size = 2048
     draws, _ = torch.linalg.qr(torch.stack([torch.ones(size).double(), normal(size), normal(size)], dim=1))
@@ -286,29 +287,15 @@ def test_self_loop_reaches_the_closed_form(normal: Callable[..., Tensor], loss_f
         assert sigma.item() == pytest.approx(deviation, rel=1.5e-2)
 
 
-@pytest.mark.parametrize("loss_form", ["paper", "2025"])
-def test_relative_epsilon_equals_the_absolute_one_it_stands_for(normal: Callable[..., Tensor], loss_form: str) -> None:
-    """Catches an epsilon that stays absolute in one of its places: epsilon m^2 given outright must do the same."""
-    learner, noise = make_learner(normal, "dsac", loss_form=loss_form, epsilon=0.3, epsilon_relative=True)
-    absolute, _ = make_learner(normal, "dsac", loss_form=loss_form)
-    absolute.parameters = common.copy_networks(learner.parameters, list(learner.parameters), trainable=True)
-    absolute.targets = common.copy_networks(learner.targets, list(learner.targets), trainable=False)
-    batch = make_batch(normal)
-    learner.update(batch, noise, policy_step=False)
-    m = learner.moving_sigma[0].item()
-    absolute.options = dsac.Options(loss_form=loss_form, epsilon=0.3 * m**2)
-    absolute.update(batch, noise, policy_step=False)
-    for ours, theirs in zip(learner.gradients["critic_1"], absolute.gradients["critic_1"], strict=True):
-        torch.testing.assert_close(ours, theirs, **CLOSE)
-
-
 @pytest.mark.parametrize("reward", [2.0, 80.0])
 @pytest.mark.parametrize("m", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("adjusted", [True, False])
 @pytest.mark.parametrize("loss_form", ["paper", "2025"])
-def test_critic_gradient_by_hand(loss_form: str, adjusted: bool, m: float, reward: float) -> None:
-    """Catches a weight, clamp, division or Huber branch that differs from items 4 and 5, in plain numbers."""
-    q, sigma, epsilon = 0.5, 0.7, 0.1
+def test_critic_gradient_by_hand(loss_form: str, adjusted: bool, relative: bool, m: float, reward: float) -> None:
+    """Catches a weight, clamp, division, epsilon or Huber branch that differs from steps 4 and 5, in plain numbers."""
+    q, sigma = 0.5, 0.7
+    epsilon_1, epsilon_2, epsilon_3 = (0.1 * m, 0.1 * m**2, 0.1 * m**3) if relative else (0.1, 0.1, 0.1)
     raw = math.log(math.expm1(sigma))
     parameters = {"actor": [(torch.zeros(1, 2), torch.zeros(2))], "critic_1": [(torch.zeros(2, 2), [q, raw])]}
     options = dsac.Options(
@@ -317,6 +304,7 @@ def test_critic_gradient_by_hand(loss_form: str, adjusted: bool, m: float, rewar
         variance_adjusted_gradients=adjusted,
         td_bound=60.0,
         tau_b=0.0,
+        epsilon_relative=relative,
     )
     learner = dsac.Reference(parameters, options)
     learner.moving_sigma, learner.iteration = [torch.tensor(m, dtype=torch.float64)], 1
@@ -327,15 +315,16 @@ def test_critic_gradient_by_hand(loss_form: str, adjusted: bool, m: float, rewar
     error = q - reward
     bounded_error = max(error, -3.0 * m if adjusted else -60.0)
     if loss_form == "paper":
-        weight = m**2 + epsilon if adjusted else 1.0
-        q_gradient = weight * error / (sigma**2 + epsilon)
-        sigma_gradient = weight * (sigma**2 - bounded_error**2) / (sigma**3 + epsilon)
+        weight = m**2 + epsilon_2 if adjusted else 1.0
+        q_gradient = weight * error / (sigma**2 + epsilon_2)
+        sigma_gradient = weight * (sigma**2 - bounded_error**2) / (sigma**3 + epsilon_3)
     else:
-        weight = min(max(m**2 / (sigma**2 + epsilon), 0.1), 10.0) if adjusted else 1.0 / (sigma**2 + epsilon)
+        inverse = 1.0 / (sigma**2 + epsilon_2)
+        weight = min(max(m**2 * inverse, 0.1), 10.0) if adjusted else inverse
         distance = abs(bounded_error)
         loss = 0.5 * distance**2 if distance < 50.0 else 50.0 * (distance - 25.0)
         q_gradient = weight * max(error, -50.0)
-        sigma_gradient = weight * (sigma**2 - loss) / (sigma + epsilon)
+        sigma_gradient = weight * (sigma**2 - loss) / (sigma + epsilon_1)
     q_bias, raw_bias = learner.gradients["critic_1"][-1].tolist()
     assert q_bias == pytest.approx(q_gradient, rel=1e-12)
     assert raw_bias == pytest.approx(sigma_gradient / (1.0 + math.exp(-raw)), rel=1e-12)
@@ -505,7 +494,7 @@ def test_actor_gradient_equals_finite_differences(normal: Callable[..., Tensor],
     def loss() -> float:
         output = common.mlp(learner.parameters["actor"], batch["obs"], "gelu")
         if name in ("td3", "ddpg"):
-            critic = learner.parameters["critic_1" if name == "td3" else "critic"]
+            critic = learner.parameters["critic_1"]
             return -common.action_value(critic, batch["obs"], torch.tanh(output), "gelu").mean().item()
         action, log_prob = common.tanh_normal_sample(output, noise["policy"])
         inputs = torch.cat([batch["obs"], action], dim=1)

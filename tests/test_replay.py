@@ -1,51 +1,155 @@
-"""The replay's contract, apart from what it holds (tests/test_replay_model.py): odds, ratio, seeds, memory, state."""
+"""What the replay draws: against a plain list of episodes, and with which odds."""
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dsac.data import Transition
-from dsac.replay import Replay, replay_bytes
+from dsac.replay import Replay
 from dsac.replay_kernels import next_word
 
-
-def make(**changes):
-    settings = {
-        "capacity": 20,
-        "num_envs": 2,
-        "obs_dim": 3,
-        "action_dim": 2,
-        "batch_size": 16,
-        "updates_per_env_step": 1.0,
-        "gamma": 0.9,
-        "n_step": 1,
-        "seeds": [0],
-    }
-    return Replay(**{**settings, **changes})
+GAMMA = 0.9
+# Enough that a transition which is never drawn is no accident: fewer than 24 share the odds.
+DRAWS = 800
 
 
-def random_block(steps, learners=1, worlds=2, obs_dim=3, seed=0):
-    """A continuing block (T, S, N, ...) in which every observation is distinct."""
-    random = np.random.default_rng(seed)
-    rows = (steps, learners, worlds)
-    path = random.standard_normal((steps + 1, learners, worlds, obs_dim)).astype(np.float32)
-    action, reward = random.standard_normal((*rows, 2)), random.standard_normal(rows)
-    never = np.zeros(rows, bool)
-    return Transition(path[:-1], action.astype(np.float32), reward.astype(np.float32), path[1:], never, never)
+def make(**sizes):
+    return Replay(action_dim=2, updates_per_env_step=1, gamma=GAMMA, **sizes)
 
 
-def assert_same_draws(left, right, draws=3):
-    for _ in range(draws):
-        for one, other in zip(left.sample(), right.sample(), strict=True):
-            assert torch.equal(one, other)
+class Step(NamedTuple):
+    obs: tuple
+    action: tuple
+    reward: float
+    next_obs: tuple
+    terminated: bool
+    truncated: bool
+
+
+# How a step ends: (terminated, truncated, whether a new episode follows). The last: a world is reset from outside.
+ENDINGS = [(False, False, False)] * 4 + [
+    (True, False, True),
+    (False, True, True),
+    (True, True, True),
+    (False, False, True),
+]
+
+
+def expected_row(episode, index, n_step):
+    """What a draw of episode[index] must return, by the definition of the n-step return."""
+    steps = []
+    for step in episode[index : index + n_step]:
+        steps.append(step)
+        if step.terminated or step.truncated:
+            break
+    reward = sum(GAMMA**i * step.reward for i, step in enumerate(steps))
+    discount = 0.0 if steps[-1].terminated else GAMMA ** len(steps)
+    return (episode[index].action, steps[-1].next_obs, reward, discount)
+
+
+class ReplayMachine(RuleBasedStateMachine):
+    """Observations are (learner, world, episode, t), so that each names the one transition it may come from."""
+
+    @initialize(
+        capacity=st.integers(5, 20), worlds=st.integers(1, 3), learners=st.integers(1, 2), n_step=st.integers(1, 5)
+    )
+    def start(self, capacity, worlds, learners, n_step):
+        self.learners, self.worlds, self.n_step = learners, worlds, n_step
+        self.frames = -(-capacity // worlds) + 1
+        self.sizes = {
+            "capacity": capacity,
+            "num_envs": worlds,
+            "obs_dim": 4,
+            "batch_size": DRAWS,
+            "n_step": n_step,
+        }
+        self.replay = make(**self.sizes, seeds=range(learners))
+        self.episodes = {(learner, world): [[]] for learner in range(learners) for world in range(worlds)}
+
+    def advance(self, learner, world, ending):
+        episodes = self.episodes[learner, world]
+        terminated, truncated, new_episode = ending
+        episode, t = len(episodes) - 1, len(episodes[-1])
+        reward = float(len(episodes) * 7 + t * 3 + learner)
+        step = Step(
+            (learner, world, episode, t), (t, episode), reward, (learner, world, episode, t + 1), terminated, truncated
+        )
+        episodes[-1].append(step)
+        if new_episode:
+            episodes.append([])
+        return step
+
+    @rule(data=st.data(), steps=st.sampled_from([1, 1, 1, 2, 3, 6]))
+    def add(self, data, steps):
+        count = steps * self.learners * self.worlds
+        endings = iter(data.draw(st.lists(st.sampled_from(ENDINGS), min_size=count, max_size=count)))
+        block = [
+            [
+                [self.advance(learner, world, next(endings)) for world in range(self.worlds)]
+                for learner in range(self.learners)
+            ]
+            for _ in range(steps)
+        ]
+        fields = [
+            np.array([[[step[i] for step in row] for row in plane] for plane in block], bool if i > 3 else np.float32)
+            for i in range(len(Step._fields))
+        ]
+        self.replay.add(Transition(*fields))
+
+    @rule()
+    def resume(self):
+        """Continue from a copy of the state, in a replay that started from other seeds."""
+        state = {name: np.copy(value) for name, value in self.replay.state_dict().items()}
+        self.replay = make(**self.sizes, seeds=range(50, 50 + self.learners))
+        self.replay.load_state_dict(state)
+
+    def retained(self, learner):
+        """Rows that learner may draw, by observation: of each world those within the newest `frames` frames."""
+        rows = {}
+        for world in range(self.worlds):
+            age = 0
+            for episode in reversed([each for each in self.episodes[learner, world] if each]):
+                age += 1  # the final observation has a frame of its own
+                for index in reversed(range(len(episode))):
+                    age += 1
+                    if age <= self.frames:
+                        rows[episode[index].obs] = expected_row(episode, index, self.n_step)
+        return rows
+
+    @invariant()
+    def draws_are_what_the_model_retains(self):
+        """Every draw is a retained transition, and every retained transition is drawn."""
+        models = [self.retained(learner) for learner in range(self.learners)]
+        assert self.replay.transitions.tolist() == [len(model) for model in models]
+        if not all(models):
+            return
+        batch = self.replay.sample()
+        for learner, model in enumerate(models):
+            drawn = {}
+            rows = (field[learner].tolist() for field in batch)
+            for obs, action, reward, next_obs, discount in zip(*rows, strict=True):
+                drawn[tuple(obs)] = (tuple(action), tuple(next_obs), reward, discount)
+            assert drawn.keys() == model.keys()
+            for obs, (action, next_obs, reward, discount) in drawn.items():
+                assert (action, next_obs) == model[obs][:2]
+                np.testing.assert_allclose((reward, discount), model[obs][2:], rtol=1e-6)
+
+
+class TestReplayAgainstEpisodes(ReplayMachine.TestCase):
+    """Catches what goes wrong at wrap-around, ends of both kinds, one-step episodes, n-step sums and after a resume."""
+
+    settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
 
 
 def test_every_transition_is_equally_likely():
     """Catches odds tilted towards worlds with short rings, the first frames, or frames next to an episode's end."""
-    replay = make(capacity=39, num_envs=3, batch_size=2000, obs_dim=1)
+    replay = make(capacity=39, num_envs=3, obs_dim=1, batch_size=2000, n_step=1, seeds=[0])
     number = itertools.count(1)
     for step in range(40):
         obs = np.array([[next(number), next(number), next(number)]], np.float32).reshape(1, 1, 3, 1)
@@ -62,190 +166,45 @@ def test_every_transition_is_equally_likely():
     assert abs(statistic - freedom) < 4 * math.sqrt(2 * freedom)
 
 
-def test_generator_is_xoshiro256_plus_plus():
-    """Catches a wrong shift or order in the generator: the first outputs of the published C code from (1, 2, 3, 4)."""
-    state = np.array([1, 2, 3, 4], np.uint64)
-    expected = [41943041, 58720359, 3588806011781223, 3591011842654386, 9228616714210784205, 9973669472204895162]
-    assert [int(next_word(state)) for _ in expected] == expected
+def test_every_transition_is_reached_while_rings_fill_unevenly():
+    """Catches a search that spans the frames of another learner, or of the world that has fewest."""
+    replay = make(capacity=60, num_envs=2, obs_dim=1, batch_size=DRAWS, n_step=1, seeds=[0, 1])
+    rows = (6, 2, 2)
+    obs, ended = np.arange(24.0).reshape(*rows, 1), np.zeros(rows, bool)
+    ended[:, 1, 1] = True  # one-step episodes take two frames a step
+    following = obs + np.where(ended[..., None], 0.5, 4)
+    replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), following, ended, ~ended & ended))
+    for learner, drawn in enumerate(replay.sample().obs):
+        assert set(drawn.ravel().tolist()) == set(obs[:, learner].ravel().tolist())
+
+
+@pytest.mark.parametrize(("kind", "last_discount"), [("terminated", 0), ("truncated", 0.9)])
+def test_equal_final_and_first_observations_do_not_join_episodes(kind, last_discount):
+    """Catches n-step sums that run on into the next episode where its first observation equals the final one."""
+    replay = make(capacity=20, num_envs=1, obs_dim=3, batch_size=DRAWS, n_step=3, seeds=[0])
+    rows = (4, 1, 1)
+    flags = {"terminated": np.zeros(rows, bool), "truncated": np.zeros(rows, bool)}
+    flags[kind][1] = True
+    constant = np.zeros((*rows, 3))
+    replay.add(Transition(constant, np.zeros((*rows, 2)), np.ones(rows), constant, **flags))
+    batch = replay.sample()
+    drawn = set(zip(batch.reward.ravel().tolist(), batch.discount.ravel().tolist(), strict=True))
+    expected = {(1.9, 0.9 * last_discount), (1, last_discount), (1.9, 0.81), (1, 0.9)}
+    assert drawn == {tuple(np.float32(pair).tolist()) for pair in expected}
 
 
 def test_capacity_is_held_in_the_steady_state():
     """Catches a ring that is short by the frame of the newest observation."""
     for capacity, num_envs in ((10, 1), (10, 2), (10, 3), (5, 7)):
-        replay = make(capacity=capacity, num_envs=num_envs)
-        replay.add(random_block(50, worlds=num_envs))
+        replay = make(capacity=capacity, num_envs=num_envs, obs_dim=1, batch_size=1, n_step=1, seeds=[0])
+        rows = (50, 1, num_envs)
+        obs, never = np.arange(50 * num_envs).reshape(*rows, 1), np.zeros(rows, bool)
+        replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), obs + num_envs, never, never))
         assert capacity <= replay.transitions[0] < capacity + num_envs
 
 
-def test_equal_final_and_first_observations_do_not_join_episodes():
-    """Catches n-step sums that run on into the next episode where its first observation equals the final one."""
-    replay = make(num_envs=1, n_step=3, batch_size=200)
-    rows = (4, 1, 1)
-    one = np.ones(rows, np.float32)
-    ended = np.array([False, True, False, False]).reshape(rows)
-    constant = np.zeros((*rows, 3), np.float32)
-    replay.add(Transition(constant, np.zeros((*rows, 2), np.float32), one, constant, ended, ~ended & ended))
-    batch = replay.sample()
-    drawn = set(zip(batch.reward.ravel().tolist(), batch.discount.ravel().tolist(), strict=True))
-    expected = {(1.9, 0), (1, 0), (1.9, 0.81), (1, 0.9)}
-    assert drawn == {tuple(np.float32(pair).tolist()) for pair in expected}
-
-
-def test_blocks_are_copied():
-    """Catches a replay that keeps the caller's arrays, which an environment may reuse."""
-    replay, block = make(), random_block(4)
-    replay.add(block)
-    kept = replay.state_dict()["obs"].copy()
-    block.obs[:], block.next_obs[:] = 7, 7
-    np.testing.assert_array_equal(replay.state_dict()["obs"], kept)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "num_envs", "expected"),
-    [
-        (0.05, 20, [1] * 40),
-        (1, 1, [1] * 40),
-        (0.05, 1, ([0] * 19 + [1]) * 2),
-        (0.3, 7, [math.floor(k * 21 / 10) - math.floor((k - 1) * 21 / 10) for k in range(1, 41)]),
-    ],
-)
-def test_update_ratio_is_exact_after_warm_up_and_resume(ratio, num_envs, expected):
-    """Catches updates for warm-up steps, rounding that drifts, and credit that is lost or granted anew on resume."""
-    settings = {"num_envs": num_envs, "updates_per_env_step": ratio, "batch_size": 1}
-    replay, block = make(**settings), random_block(1, worlds=num_envs)
-    for _ in range(13):
-        replay.add(block, counts=False)
-    assert list(replay.batches()) == []
-    for step, due in enumerate(expected):
-        replay.add(block)
-        assert sum(1 for _ in replay.batches()) == due
-        if step % 9 == 4:
-            resumed = make(**settings)
-            resumed.load_state_dict(replay.state_dict())
-            replay = resumed
-
-
-def test_batches_not_asked_for_stay_due():
-    """Catches an eager iterator: updates that an interrupt kept from running must run after the resume."""
-    replay = make()
-    replay.add(random_block(3))
-    next(replay.batches())
-    resumed = make()
-    resumed.load_state_dict(replay.state_dict())
-    assert replay.updates_due == resumed.updates_due == 5
-    assert_same_draws(replay, resumed)
-
-
-def test_changed_ratio_applies_to_later_steps_only():
-    """Catches a resume with another ratio that claims or owes updates for all steps taken before."""
-    replay = make(num_envs=1, updates_per_env_step=0.05)
-    for _ in range(10):
-        replay.add(random_block(1, worlds=1))
-    resumed = make(num_envs=1, updates_per_env_step=0.5)
-    resumed.load_state_dict(replay.state_dict())
-    resumed.add(random_block(1, worlds=1))
-    assert resumed.updates_due == 1
-
-
-def test_learners_draw_as_if_alone():
-    """Catches generators or rings that learners share: learner k of S must be the run with seed k."""
-    seeds = [3, 11]
-    both = make(seeds=seeds)
-    alone = [make(seeds=[seed]) for seed in seeds]
-    block = random_block(7, learners=2)
-    both.add(block)
-    for learner, replay in enumerate(alone):
-        replay.add(Transition(*(field[:, [learner]] for field in block)))
-    for _ in range(3):
-        batch = both.sample()
-        for learner, replay in enumerate(alone):
-            for field, single in zip(batch, replay.sample(), strict=True):
-                assert torch.equal(field[learner], single[0])
-    assert not np.array_equal(*both.state_dict()["generators"])
-
-
-def test_state_is_bit_exact_and_whole():
-    """Catches state that is not saved, not restored, or left over from what the replay held before."""
-    replay, resumed = make(n_step=3), make(n_step=3, seeds=[5])
-    replay.add(random_block(4))
-    resumed.add(random_block(9, seed=1))
-    replay.sample()
-    replay.load_state_dict(replay.state_dict())
-    resumed.load_state_dict({name: np.copy(value) for name, value in replay.state_dict().items()})
-    assert replay.state_dict()["obs"].shape[2] == 5
-    np.testing.assert_array_equal(replay.transitions, resumed.transitions)
-    assert_same_draws(replay, resumed)
-    for each in (replay, resumed):
-        each.add(random_block(20, seed=2))
-    assert_same_draws(replay, resumed)
-    assert replay.updates_due == resumed.updates_due
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"capacity": 22}, "capacity 22, found 20"),
-        ({"num_envs": 4}, "num_envs 4, found 2"),
-        ({"obs_dim": 5}, "obs_dim 5, found 3"),
-        ({"seeds": [0, 1]}, "learners 2, found 1"),
-    ],
-)
-def test_state_of_another_size_is_refused(change, words):
-    """Catches a resume that broadcasts or truncates rings of another size."""
-    replay = make()
-    replay.add(random_block(4))
-    with pytest.raises(ValueError, match=words):
-        make(**change).load_state_dict(replay.state_dict())
-
-
-def test_damaged_state_changes_nothing():
-    """Catches a load that fails half way and leaves a replay of two runs."""
-    replay, other = make(), make()
-    replay.add(random_block(4))
-    other.add(random_block(4, seed=1))
-    before = other.state_dict()["obs"].copy()
-    with pytest.raises(ValueError, match="shape of flags"):
-        other.load_state_dict({**replay.state_dict(), "flags": np.zeros((1, 2, 4), np.uint8)})
-    np.testing.assert_array_equal(other.state_dict()["obs"], before)
-
-
-def test_block_of_another_shape_is_refused():
-    """Catches a compiled loop that reads beyond an array of the wrong shape."""
-    with pytest.raises(ValueError, match=r"shape of obs \(4, 1, 2, 3\), found \(4, 1, 2, 5\)"):
-        make().add(random_block(4, obs_dim=5))
-    with pytest.raises(ValueError, match="shape of obs"):
-        make().add(random_block(4, worlds=3))
-
-
-def test_sampling_too_early_is_refused():
-    """Catches an endless search, or zeros drawn, while a replay is empty."""
-    with pytest.raises(RuntimeError, match="sampled too early"):
-        make(seeds=[0, 1]).sample()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_on_a_cuda_device_are_those_of_the_host():
-    """Catches a host buffer that is drawn into while the device still reads it."""
-    host, device = make(batch_size=4096), make(batch_size=4096, device="cuda")
-    for replay in (host, device):
-        replay.add(random_block(10))
-    on_device = [device.sample() for _ in range(20)]
-    for batch in on_device:
-        for one, other in zip(host.sample(), batch, strict=True):
-            assert torch.equal(one, other.cpu())
-
-
-def test_settings_without_a_meaning_are_refused():
-    """Catches empty batches, and a ratio that rounds to never."""
-    with pytest.raises(ValueError, match="at least 1"):
-        make(batch_size=0)
-    with pytest.raises(ValueError, match="at least 1e-6"):
-        make(updates_per_env_step=1e-9)
-
-
-def test_a_million_humanoid_transitions_take_at_most_1600_megabytes():
-    """Catches observations stored twice, and a size that is announced but not what is allocated."""
-    assert replay_bytes(10**6, 20, 348, 17) <= 1.6e9
-    replay = make(seeds=[0, 1], capacity=100, num_envs=3)
-    assert replay.nbytes == replay_bytes(100, 3, 3, 2, learners=2)
-    assert replay.describe() == "replay 100 transitions x 2 learners: 0.00 GB"
+def test_generator_is_xoshiro256_plus_plus():
+    """Catches a wrong shift or order in the generator: the first outputs of the published C code from (1, 2, 3, 4)."""
+    state = np.array([1, 2, 3, 4], np.uint64)
+    expected = [41943041, 58720359, 3588806011781223, 3591011842654386, 9228616714210784205, 9973669472204895162]
+    assert [int(next_word(state)) for _ in expected] == expected

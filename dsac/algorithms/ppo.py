@@ -46,15 +46,15 @@ class PPOConfig(AlgorithmConfig):
     gae_lambda: float = between(0.95, 0.0, 1.0)
     clip_low: float = between(0.2, 0.0, 1.0)
     clip_high: float = at_least(0.2, 0.0)
-    value_coefficient: float = at_least(0.5, 0.0)
+    value_coefficient: float = at_least(0.25, 0.0)
     value_clip: float | None = positive(None)
     entropy_coefficient: float = at_least(0.0, 0.0)
     kl_penalty: float = at_least(0.0, 0.0)
     kl_adaptive_target: float | None = positive(None)
     target_kl: float | None = positive(None)
     gradient_clip: float | None = positive(0.5)
-    advantage_normalization: bool = True
-    initial_log_std: float = 0.0
+    advantage_normalization: bool = False
+    initial_log_std: float = -0.5
 
     def problems(self) -> list[str]:
         """Contradictions between fields, one line each."""
@@ -142,7 +142,7 @@ class PPO(Algorithm):
                 reward = reward.clamp(-c.reward_clip, c.reward_clip)
         obs, next_obs = by_learner(self.normalize, obs), by_learner(self.normalize, next_obs)
         value, next_value = (by_learner(self.critic, x).squeeze(-1) for x in (obs, next_obs))
-        log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std[:, None], action)
+        log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std, action)
         advantage = gae(reward * c.reward_scale, value, next_value, terminated, truncated, c.gamma, c.gae_lambda)
         self.stopped.zero_()
         return Sample(obs, action, log_prob, value, advantage, advantage + value)

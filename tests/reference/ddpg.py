@@ -37,7 +37,7 @@ class Reference:
         self.parameters = copy_networks(parameters, NETWORKS, trainable=True)
         self.targets = copy_networks(parameters, NETWORKS, trainable=False)
         self.optimizers = {
-            "critic_1": Adam(tensors_of(self.parameters, ["critic_1"]), options.critic_learning_rate),
+            "critic": Adam(tensors_of(self.parameters, ["critic_1"]), options.critic_learning_rate),
             "actor": Adam(tensors_of(self.parameters, ["actor"]), options.actor_learning_rate),
         }
         self.iteration = 0
@@ -56,7 +56,7 @@ class Reference:
         batch = to_float64(batch)
         self.gradients = self._critic_gradients(batch) | self._actor_gradients(batch)
 
-        self.optimizers["critic"].step(self.gradients["critic"])
+        self.optimizers["critic"].step(self.gradients["critic_1"])
         self.optimizers["actor"].step(self.gradients["actor"])
         polyak(self.targets, self.parameters, self.options.tau)
         self.iteration += 1

@@ -1,0 +1,36 @@
+# make train · make test · make check: each builds .venv when it is missing or older than what it is made from.
+PYTHON ?= python3
+ENV ?= Humanoid
+ALGO ?= dsac_t
+ARGS ?=
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+
+.PHONY: train test check format clean
+
+train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_steps=2e6"
+	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
+
+test: $(STAMP)  ## the whole test suite
+	$(RUN) -m pytest $(ARGS)
+
+check: $(STAMP)  ## what CI runs: lint, types, tests
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+format: $(STAMP)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
