@@ -13,7 +13,6 @@ import os
 import platform
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,9 +134,9 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
     """Replays the physics of the recorded run: controls and the states after resets are looked up."""
     import mujoco
 
-    from envs import bare_loop, kernels
+    from envs import bare_loop
     from envs.crew import new_crew
-    from envs.engine import dismiss
+    from envs.helpers import Helpers
 
     engine, state, actions = recorded(name, worlds)
     engine.load_state_dict(state)
@@ -159,12 +158,7 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
         has_reset=has_reset,
         position=np.array([0, engine.task.frame_skip], dtype=np.int64),
     )
-    kernels.found_crew(recording.crew)
-    helpers = [
-        threading.Thread(target=bare_loop.help_replaying, args=(recording,), daemon=True) for _ in range(1, threads)
-    ]
-    for helper in helpers:
-        helper.start()
+    helpers = Helpers(recording.crew, bare_loop.help_replaying, (recording,), threads - 1, engine)
 
     def run() -> int:
         engine.load_state_dict(state)
@@ -174,7 +168,7 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
     try:
         yield run
     finally:
-        dismiss(recording.crew, helpers)
+        helpers.dismiss()
 
 
 @contextlib.contextmanager

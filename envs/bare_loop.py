@@ -67,8 +67,8 @@ def replay(recording):
             give_way()
 
 
-@kernel(types.void(RECORDING_TYPE))
-def help_replaying(recording):
+@kernel(types.void(RECORDING_TYPE, types.int64))
+def help_replaying(recording, _slot):
     """What a helping thread does until the crew is dismissed."""
     seen = 0
     while True:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 from envs import kernels
 from envs.contract import EnvironmentFault, FloatArray, Step
 from envs.crew import new_crew
+from envs.helpers import Helpers
 from envs.libmujoco import roster
 from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
 from envs.simulator import route_warnings_to_logging
@@ -79,8 +78,7 @@ class Engine:
         self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
         self._packed = pack(self._worlds)
         self._warned: set[str] = set()
-        self._helpers: list[threading.Thread] = []
-        kernels.found_crew(self._worlds.crew)
+        self._helpers: Helpers | None = None
         self.reset(seed)
 
     def _allocate(self, randomise: Randomisation) -> Worlds:
@@ -135,8 +133,10 @@ class Engine:
         if action.shape != (count, spec.action_dim):
             raise ValueError(f"{spec.id}: actions of shape {action.shape}, expected {(count, spec.action_dim)}")
         step = self._new_step()
-        if len(self._helpers) < self.threads - 1:
-            self._start_helpers()
+        if self._helpers is None:
+            shared = (self._packed, self._settings, self._functions)
+            crew, held = self._worlds.crew, (self._worlds, self.datas, self.models)
+            self._helpers = Helpers(crew, kernels.help_stepping, shared, self.threads - 1, held)
         kernels.step_worlds(self._packed, self._settings, self._functions, action, step)
         report = self._worlds.report
         if report[0] != kernels.NOTHING:
@@ -163,16 +163,6 @@ class Engine:
             reward_terms=np.empty((count, len(spec.reward_terms)), dtype=np.float32),
             invalid=np.empty(count, dtype=np.bool_),
         )
-
-    def _start_helpers(self) -> None:
-        shared = (self._packed, self._settings, self._functions)
-        slots = range(1, self.threads)
-        self._helpers = [
-            threading.Thread(target=kernels.help_stepping, args=(*shared, slot), daemon=True) for slot in slots
-        ]
-        for helper in self._helpers:
-            helper.start()
-        self._dismiss = weakref.finalize(self, dismiss, self._worlds.crew, self._helpers, self._worlds)
 
     def _refuse_bad_start(self) -> None:
         world = int(self._worlds.report[1])
@@ -277,18 +267,9 @@ class Engine:
 
     def close(self) -> None:
         """Let the helping threads go; a later step calls new ones."""
-        if self._helpers:
-            self._dismiss()
-            self._helpers = []
-
-
-def dismiss(crew: np.ndarray, helpers: Sequence[threading.Thread], held: Any = None) -> None:
-    """End the helpers of a crew and wait until they are gone; `held` is memory that they use until then."""
-    kernels.dismiss_crew(crew)
-    for helper in helpers:
-        helper.join()
-    crew[:] = 0
-    kernels.found_crew(crew)
+        if self._helpers is not None:
+            self._helpers.dismiss()
+            self._helpers = None
 
 
 def available_threads() -> int:

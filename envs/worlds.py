@@ -75,9 +75,7 @@ class Worlds(NamedTuple):
     crew: Any  # (64,) int64 what the threads share, see envs/crew.py
     action: Any  # (N, A) float32 the actions of this step
     result: Any  # a Step, the answer to them
-    report: (
-        Any  # (3,) int64: a world whose action is not finite, one whose reset is not, whether a world warned or failed
-    )
+    report: Any  # (3,) int64: a world with an action that is not finite, with such a reset, if any warned or failed
 
 
 LONGS = _array(types.int64, 1)

@@ -45,7 +45,7 @@ class Scripted:
             self.count[:] = 50
         reward = np.arange(1, self.num_envs + 1, dtype=np.float32)
         terms = np.stack([2 * reward, -reward], 1)
-        return Step(next_obs, reward, terminated, truncated, self.observe(), terms)
+        return Step(next_obs, reward, terminated, truncated, self.observe(), terms, np.zeros_like(terminated))
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count.copy(), "clock": self.clock}
