@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dsac.data import Transition, derived_seed
-from envs.contract import VecEnv
+from envs.contract import Step, VecEnv
 
 Act = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,6 +41,7 @@ class Collector:
         self.returns = np.zeros(shape)
         self.lengths = np.zeros(shape, np.int64)
         self.term_sums = np.zeros((*shape, len(self.spec.reward_terms)))
+        self.invalid_steps = np.zeros(shape[0], np.int64)
         self.finished: list[list[Episode]] = [[] for _ in self.envs]
 
     def gather(self, act: Act, steps: int) -> Transition:
@@ -54,6 +55,7 @@ class Collector:
             next_obs=np.empty((*shape, obs_dim), np.float32),
             terminated=np.empty(shape, np.bool_),
             truncated=np.empty(shape, np.bool_),
+            invalid=np.empty(shape, np.bool_),
         )
         for t in range(steps):
             noise = torch.stack([self.draw(generator) for generator in self.generators])
@@ -63,27 +65,30 @@ class Collector:
                 step = env.step(action[learner])
                 block.reward[t, learner], block.next_obs[t, learner] = step.reward, step.next_obs
                 block.terminated[t, learner], block.truncated[t, learner] = step.terminated, step.truncated
+                block.invalid[t, learner] = step.invalid
                 self.obs[learner] = step.obs
-                self.follow_episodes(learner, step.reward, step.reward_terms, step.terminated | step.truncated)
+                self.follow_episodes(learner, step)
         return block
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Standard normal noise (N, A) for one step of one learner."""
         return torch.randn(self.num_envs, self.spec.action_dim, generator=generator)
 
-    def follow_episodes(self, learner: int, reward: Any, terms: Any, ended: Any) -> None:
-        """Add a step's rewards (N,) and terms (N, K) to the running episodes; move those that ended to `finished`."""
-        self.returns[learner] += reward
+    def follow_episodes(self, learner: int, step: Step) -> None:
+        """Add a step to the running episodes; move those that ended to `finished`, drop those whose world failed."""
+        self.returns[learner] += step.reward
         self.lengths[learner] += 1
-        self.term_sums[learner] += terms
-        for world in np.flatnonzero(ended):
-            self.finished[learner].append(
-                Episode(
-                    float(self.returns[learner, world]),
-                    int(self.lengths[learner, world]),
-                    tuple(self.term_sums[learner, world].tolist()),
+        self.term_sums[learner] += step.reward_terms
+        self.invalid_steps[learner] += int(step.invalid.sum())
+        for world in np.flatnonzero(step.terminated | step.truncated):
+            if not step.invalid[world]:
+                self.finished[learner].append(
+                    Episode(
+                        float(self.returns[learner, world]),
+                        int(self.lengths[learner, world]),
+                        tuple(self.term_sums[learner, world].tolist()),
+                    )
                 )
-            )
             self.returns[learner, world] = self.lengths[learner, world] = 0
             self.term_sums[learner, world] = 0
 
@@ -97,6 +102,7 @@ class Collector:
         return {
             "returns": self.returns,
             "lengths": self.lengths,
+            "invalid_steps": self.invalid_steps,
             "term_sums": self.term_sums,
             "finished": [[list(episode) for episode in episodes] for episodes in self.finished],
             "generators": [generator.get_state() for generator in self.generators],
@@ -113,6 +119,7 @@ class Collector:
             [Episode(return_, length, tuple(terms)) for return_, length, terms in episodes]
             for episodes in state["finished"]
         ]
+        self.invalid_steps[...] = state["invalid_steps"]
         for learner, env in enumerate(self.envs):
             self.obs[learner] = env.observe()
             continues = float(env.exact_state)

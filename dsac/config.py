@@ -36,7 +36,9 @@ class EnvConfig:
 
     name: str
     id: str | None = None
-    backend: str = choice("gymnasium", "gymnasium")
+    backend: str = choice("engine", "engine", "gymnasium")
+    xml: str | None = None
+    task: str | None = None
     flatten: bool = False
     max_episode_steps: int | None = at_least(None, 1)
 
@@ -188,21 +190,23 @@ def unknown_choice(group: str, name: str) -> str | None:
             return f"algo={name}: {error}"
         return None
     if group == "env":
-        return env_problem(name, None)
+        return env_problem(EnvConfig(name))
     near = difflib.get_close_matches(name, choices(group), 1)
     return f"{group}={name}: " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(choices(group))}")
 
 
-def env_problem(name: str, env_id: str | None) -> str | None:
-    """What is wrong with a task or a Gymnasium id, or None; no world is built."""
+def env_problem(env: EnvConfig) -> str | None:
+    """What is wrong with a task, a Gymnasium id or a robot of one's own, or None; no world is built."""
     import envs
     from envs.contract import UnsuitableEnvironment
 
     try:
-        envs.resolve(name, env_id)
+        envs.resolve(env.name, env.id, env.task)
     except UnsuitableEnvironment as error:
-        given = f"env={name}" if env_id is None else f"env.id={env_id}"
+        given = f"env={env.name}" if env.id is None else f"env.id={env.id}"
         return str(error) if str(error).startswith(given) else f"{given}: {error}"
+    if env.task is not None and (env.xml is None or not Path(env.xml).is_file()):
+        return f"env.xml={env.xml}: no such file; env=custom needs the MJCF of the robot"
     return None
 
 
@@ -246,7 +250,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
         sections |= {"algo": schema} if schema else {}
     values = read(TrainConfig, tree, "", found, sections)
     config = TrainConfig(**values) if "algo" in sections else None
-    if config and config.env and (problem := env_problem(config.env.name, config.env.id)):
+    if config and config.env and (problem := env_problem(config.env)):
         found.append(problem)
     if config and config.algo:
         found += getattr(config.algo, "problems", list)()
@@ -283,7 +287,8 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
     """The saved config of a run as a plain tree, not checked yet.
 
     A run folder is data: a module of the user's own that its config imports (algo=package.module, or
-    env.id=module:Name-v0) must be among the words `named` beside the run, if the caller `uses` it. Raises ConfigError
+    env.id=module:Name-v0, env.task=package.module) must be among the words `named` beside the run, if the caller `uses`
+    it. Raises ConfigError
     where it is not, or where there is no config.
     """
     path = run / "config.yaml"
@@ -304,8 +309,9 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
 
 def modules_named(tree: Mapping[str, Any]) -> dict[str, str]:
     """The words of a config that import a module of the user's own."""
-    words = (("algo", str(tree["algo"].get("name")), "."), ("env.id", str(tree["env"].get("id")), ":"))
-    return {key: value for key, value, mark in words if mark in value}
+    words = {"algo": tree["algo"].get("name"), "env.id": tree["env"].get("id"), "env.task": tree["env"].get("task")}
+    marks = {"algo": ".", "env.id": ":", "env.task": ""}
+    return {key: str(value) for key, value in words.items() if value is not None and marks[key] in str(value)}
 
 
 def to_tree(config: TrainConfig) -> dict[str, Any]:

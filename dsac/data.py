@@ -21,6 +21,7 @@ class Transition(NamedTuple):
     next_obs    (T, S, N, O) float32, the true successor, also at the end of an episode
     terminated  (T, S, N) bool, the task ended
     truncated   (T, S, N) bool, the clock ended
+    invalid     (T, S, N) bool, the world failed: the row is no transition and nothing may learn from it
     """
 
     obs: Any
@@ -29,6 +30,7 @@ class Transition(NamedTuple):
     next_obs: Any
     terminated: Any
     truncated: Any
+    invalid: Any
 
 
 class Batch(NamedTuple):

@@ -16,9 +16,11 @@ from dsac.strict import plain_value, read
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
+                         [video=true] [viewer=true]
 
 Runs the deterministic policy on fresh worlds and prints the mean return with its 95% interval.
-A run whose env.id imports a module of your own wants that named again: env.id=<module>:<name>.
+video=true also films an episode into <run>/learner-<i>/<which>.mp4; viewer=true shows episodes in MuJoCo's viewer.
+A run that imports a module of your own wants it named again: env.task=<module>, or env.id=<module>:<name>.
 """
 
 
@@ -31,6 +33,8 @@ class EvaluateConfig:
     learner: int = at_least(0, 0)
     episodes: int = at_least(20, 1)
     seed: int = at_least(1_000_000, 0)
+    video: bool = False
+    viewer: bool = False
 
 
 def parse(words: Sequence[str]) -> EvaluateConfig:
@@ -55,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def start(words: Sequence[str]) -> int:
     """Check the words, score, print."""
-    named = [word for word in words if word.startswith("env.id=")]
+    named = [word for word in words if word.startswith(("env.id=", "env.task="))]
     config = parse([word for word in words if word not in named and word != "--json"])
     report = evaluate(config, dict(word.split("=", 1) for word in named))
     print(json.dumps(report) if "--json" in words else sentence(report))
@@ -72,24 +76,29 @@ def evaluate(config: EvaluateConfig, named: Mapping[str, str] | None = None) -> 
     if problems:
         raise ConfigError(*problems)
 
-    import envs
+    from dsac import film
+
+    if config.video:
+        film.choose_renderer()  # before anything imports mujoco
     from dsac.checkpoint import present
     from dsac.evaluation import score, worlds
-    from dsac.runs import load_policy
+    from dsac.runs import load_policy, make_worlds
 
     if not present(run / f"learner-{config.learner}" / config.which):
         raise ConfigError(f"{run} has no {config.which} policy of learner {config.learner}")
     policy, manifest = load_policy(run, config.which, config.learner)
-    e = EnvConfig(**arguments)
-    env = envs.make(
-        e.name, worlds(config.episodes), config.seed, e.backend, env_id=e.id, flatten=e.flatten, action_units="env",
-        max_episode_steps=e.max_episode_steps,
-    )  # fmt: skip
+    env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
+    path = run / f"learner-{config.learner}" / f"{config.which}.mp4"
     try:
         result = score(policy, env, config.episodes, config.seed)
+        if config.video:
+            film.write_mp4(path, film.frames(policy, env, config.seed))
+        if config.viewer:
+            film.watch(policy, env, config.seed)
     finally:
         env.close()
     return {
+        "film": str(path) if config.video else None,
         "run": str(run),
         "which": config.which,
         "learner": config.learner,
@@ -111,7 +120,7 @@ def sentence(report: dict[str, Any]) -> str:
     return (
         f"{report['env']}, {report['which']} policy at {report['env_steps']:,} env steps: return {report['mean']:,.1f} "
         f"(95% interval {low:,.1f} to {high:,.1f}, {report['episodes']} episodes, seed {report['seed']}, "
-        f"mean length {report['length']:,.0f})"
+        f"mean length {report['length']:,.0f})" + (f"\nfilm: {report['film']}" if report["film"] else "")
     )
 
 

@@ -38,10 +38,12 @@ def code_of(error: Exception) -> int | None:
     from torch import OutOfMemoryError
 
     from dsac.checkpoint import CheckpointError
+    from dsac.film import NoRenderer
     from envs.contract import EnvironmentFault, UnsuitableEnvironment
 
     codes = {
-        UnsuitableEnvironment: USAGE, EnvironmentFault: ENVIRONMENT, CheckpointError: STORAGE, OSError: STORAGE,
+        UnsuitableEnvironment: USAGE, NoRenderer: USAGE, EnvironmentFault: ENVIRONMENT, CheckpointError: STORAGE,
+        OSError: STORAGE,
         MemoryError: RESOURCES, OutOfMemoryError: RESOURCES,
     }  # fmt: skip
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)

@@ -117,9 +117,9 @@ class Replay:
         """
         rows = (len(block.reward), self._layout["learners"], self._layout["num_envs"])
         obs, action = (*rows, self._layout["obs_dim"]), (*rows, self._layout["action_dim"])
-        for name, shape in zip(Transition._fields, (obs, action, rows, obs, rows, rows), strict=True):
+        for name, shape in zip(Transition._fields, (obs, action, rows, obs, rows, rows, rows), strict=True):
             _require_equal(f"shape of {name}", shape, np.shape(getattr(block, name)))
-        types = Transition(*(np.float32,) * 4, *(np.bool_,) * 2)
+        types = Transition(*(np.float32,) * 4, *(np.bool_,) * 3)
         arrays: list[Any] = [np.ascontiguousarray(field, dtype) for field, dtype in zip(block, types, strict=True)]
         write_block(self._rings, self._written, self._transitions, Transition(*arrays))
         if counts:

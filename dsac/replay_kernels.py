@@ -87,8 +87,12 @@ def write_block(rings: Rings, written: Integers, transitions: Integers, block: T
                 if count == 0 or not same_row(newest, block.obs[row]):
                     count += 1
                 frame = (learner, world, (count - 1) % frames)
-                transitions[learner] += 1 - (flags[frame] & TRANSITION)
+                transitions[learner] -= flags[frame] & TRANSITION
                 copy_row(obs[frame], block.obs[row])
+                if block.invalid[row]:
+                    flags[frame] = 0  # where the world was before it failed, with no way on
+                    continue
+                transitions[learner] += 1
                 copy_row(action[frame], block.action[row])
                 reward[frame] = block.reward[row]
                 flags[frame] = TRANSITION + TERMINATED * block.terminated[row] + TRUNCATED * block.truncated[row]

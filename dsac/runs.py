@@ -17,9 +17,11 @@ from typing import Any
 import torch
 import yaml
 
+import envs
 from dsac import checkpoint
 from dsac.config import EnvConfig, TrainConfig, to_tree
 from dsac.policy import Policy
+from envs.contract import VecEnv
 
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
 
@@ -55,6 +57,23 @@ def made(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, threads: int | None = None) -> VecEnv:
+    """Worlds of a config's task: action units "unit" for training, "env" for scoring."""
+    return envs.make(
+        env.name,
+        num_envs,
+        seed,
+        env.backend,
+        env_id=env.id,
+        xml=env.xml,
+        task=env.task,
+        threads=threads,
+        flatten=env.flatten,
+        action_units=action_units,
+        max_episode_steps=env.max_episode_steps,
+    )
 
 
 def config_hash(config: TrainConfig) -> str:

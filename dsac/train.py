@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import torch
 
     from dsac.trainer import Trainer
-    from envs.contract import VecEnv
 
 FREE_ON_RESUME = (
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
@@ -100,7 +99,12 @@ def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dic
         return None, compose(others, problems)
     run = Path(resume)
     tree = saved(run, given)
-    same = {"algo": tree["algo"].get("name"), "env": tree["env"].get("name"), "env.id": tree["env"].get("id")}
+    same = {
+        "algo": tree["algo"].get("name"),
+        "env": tree["env"].get("name"),
+        "env.id": tree["env"].get("id"),
+        "env.task": tree["env"].get("task"),
+    }
     for word in others:
         key, _, value = word.partition("=")
         if key not in FREE_ON_RESUME and same.get(key) != value:
@@ -131,9 +135,9 @@ def train(
         return FINISHED
     if line := remark(config):
         print(f"warning: {line}", file=sys.stderr)
-    trainer = build(config, device)
-    scoring_worlds = make_worlds(
-        config, evaluation.worlds(config.eval.episodes), derived_seed(config.seed, "evaluation"), "env"
+    trainer = build(config, device, threads)
+    scoring_worlds = runs.make_worlds(
+        config.env, evaluation.worlds(config.eval.episodes), derived_seed(config.seed, "evaluation"), "env", threads
     )
 
     if state:
@@ -172,31 +176,21 @@ def train(
     return conclude(run, config, trainer, evaluator.owed, logger.last_score)
 
 
-def build(config: TrainConfig, device: torch.device) -> Trainer:
+def build(config: TrainConfig, device: torch.device, threads: int) -> Trainer:
     """The five parts, without tasks: the worlds in their collector, the algorithm, its updater, its memory, the hub."""
     from dsac.accelerate import Updater
     from dsac.algorithms import load as load_algorithm
     from dsac.collector import Collector
     from dsac.data import derived_seed
+    from dsac.runs import make_worlds
     from dsac.trainer import Trainer
 
     seeds = [derived_seed(seed, "environment") for seed in config.seeds]
-    worlds = [make_worlds(config, config.algo.num_envs, seed, "unit") for seed in seeds]
+    worlds = [make_worlds(config.env, config.algo.num_envs, seed, "unit", threads) for seed in seeds]
     collector = Collector(worlds, config.seeds, device)
     algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
     memory = algorithm.memory(config.algo.num_envs, device)
     return Trainer(algorithm, Updater(algorithm), collector, memory, [], config.total_env_steps)
-
-
-def make_worlds(config: TrainConfig, num_envs: int, seed: int, action_units: str) -> VecEnv:
-    """Worlds of the task, for training in action units "unit", for scoring in "env"."""
-    import envs
-
-    e = config.env
-    return envs.make(
-        e.name, num_envs, seed, e.backend, env_id=e.id, flatten=e.flatten, action_units=action_units,
-        max_episode_steps=e.max_episode_steps,
-    )  # fmt: skip
 
 
 def latest(run: Path) -> tuple[dict[str, Any], int]:

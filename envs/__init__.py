@@ -22,7 +22,8 @@ TASKS = (
     "Walker2d",
 )
 ANY_GYMNASIUM_ID = "gymnasium"
-BACKENDS = {"gymnasium": ("envs.gymnasium", "GymnasiumVecEnv")}
+CUSTOM = "custom"
+BACKENDS = {"engine": ("envs.engine", "make"), "gymnasium": ("envs.gymnasium", "GymnasiumVecEnv")}
 ACTION_UNITS = ("unit", "env")
 
 
@@ -30,22 +31,30 @@ def make(
     name: str,
     num_envs: int,
     seed: int,
-    backend: str = "gymnasium",
+    backend: str | None = None,
     *,
     env_id: str | None = None,
+    xml: str | None = None,
+    task: str | None = None,
+    threads: int | None = None,
     flatten: bool = False,
     action_units: str = "unit",
     max_episode_steps: int | None = None,
 ) -> VecEnv:
     """Build num_envs worlds of one task, each in the first episode of reset(seed).
 
-    name               a task of TASKS, with or without "-v5", or "gymnasium" for the Gymnasium id in env_id
+    name               a task of TASKS, with or without "-v5", "gymnasium" for the Gymnasium id in env_id, or "custom"
+                       for a robot of one's own: `task`, a module with a TASK (envs.task.Task), and `xml`, its MJCF
+    backend            "engine" (compiled) or "gymnasium"; None: engine, but gymnasium for an env_id
+    threads            worlds that the engine steps at a time; None: all cores
     flatten            lay a Dict of Boxes out as one vector
     action_units       "unit": step takes [-1, 1]; "env": step takes the task's own units
     max_episode_steps  where the clock ends an episode; None: as the task is registered
 
     Raises UnsuitableEnvironment for a request that cannot be served, EnvironmentFault for a world that fails.
     """
+    if backend is None:
+        backend = "gymnasium" if name == ANY_GYMNASIUM_ID else "engine"
     if backend not in BACKENDS:
         raise UnsuitableEnvironment(f"unknown backend {backend!r}; nearest: {nearest(backend, BACKENDS)}")
     if action_units not in ACTION_UNITS:
@@ -58,24 +67,30 @@ def make(
         raise UnsuitableEnvironment(
             f"max_episode_steps is {max_episode_steps}; give at least 1, or null for the task's"
         )
-    task_id = resolve(name, env_id)
+    if (name, backend) in ((CUSTOM, "gymnasium"), (ANY_GYMNASIUM_ID, "engine")):
+        raise UnsuitableEnvironment(f"env={name} does not run on backend={backend}; leave the backend out")
+    task_id = resolve(name, env_id, task)
     module, builder = BACKENDS[backend]
+    particular = {"xml": xml, "threads": threads} if backend == "engine" else {"flatten": flatten}
     vec_env: VecEnv = getattr(import_module(module), builder)(
-        task_id,
-        num_envs,
-        seed,
-        flatten=flatten,
-        action_units=action_units,
-        max_episode_steps=max_episode_steps,
+        task_id, num_envs, seed, action_units=action_units, max_episode_steps=max_episode_steps, **particular
     )
     return vec_env
 
 
-def resolve(name: str, env_id: str | None = None) -> str:
-    """The full id of a request, "Humanoid-v5" for "Humanoid", without building a world.
+def resolve(name: str, env_id: str | None = None, task: str | None = None) -> str:
+    """The full id of a request, "Humanoid-v5" for "Humanoid", or its task module, without building a world.
 
     Raises UnsuitableEnvironment for an unknown name, version or id, naming the nearest.
     """
+    if (task is None) == (name == CUSTOM):
+        raise UnsuitableEnvironment(
+            f"env={CUSTOM} needs a task, such as env.task=my_package.my_task"
+            if task is None
+            else f"task {task!r} was given beside {name!r}; a task module belongs to env={CUSTOM}"
+        )
+    if task is not None:
+        return task
     if name != ANY_GYMNASIUM_ID:
         if env_id is not None:
             raise UnsuitableEnvironment(

@@ -55,6 +55,9 @@ class Step(NamedTuple):
     truncated     (N,) bool, the clock ended: bootstrap from next_obs
     obs           (N, O) float32, what to act on now: next_obs, or the first observation of the next episode
     reward_terms  (N, K) float32, the parts of the reward named in EnvSpec.reward_terms
+    invalid       (N,) bool, the world failed: MuJoCo threw its diverged state away, or the task gave a number that is
+                  not finite. The row is no transition and must not be learned from: next_obs repeats the last obs,
+                  reward and its terms are 0, truncated is True; obs begins a new episode
     """
 
     next_obs: FloatArray
@@ -63,6 +66,7 @@ class Step(NamedTuple):
     truncated: BoolArray
     obs: FloatArray
     reward_terms: FloatArray
+    invalid: BoolArray
 
 
 class VecEnv(Protocol):
@@ -97,6 +101,10 @@ class VecEnv(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state_dict of the same task and number of worlds; new episodes where exact_state is False."""
+        ...
+
+    def simulator(self, world: int) -> tuple[Any, Any]:
+        """MuJoCo's (MjModel, MjData) of a world, to draw it. Raises UnsuitableEnvironment where there is none."""
         ...
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from envs.simulator import (
     REWARD_TERMS,
     actuator_names,
     derived_state,
+    diverged,
     integration_state,
     observation_names,
     restore,
@@ -72,6 +73,13 @@ class GymnasiumVecEnv:
             self._obs[index] = self._reset_world(index, world_seed(seed, index))
         return self.observe()
 
+    def simulator(self, world: int) -> tuple[Any, Any]:
+        """MuJoCo's (MjModel, MjData) of a world, to draw it. Raises UnsuitableEnvironment where there is none."""
+        simulated: Any = self._worlds[world].unwrapped
+        if not hasattr(simulated, "model") or not hasattr(simulated, "data"):
+            raise UnsuitableEnvironment(f"{self.spec.id} has no MuJoCo simulator to draw")
+        return simulated.model, simulated.data
+
     def observe(self) -> FloatArray:
         """What to act on now, (N, O): the obs of the last reset, step or load_state_dict."""
         return self._obs.copy()
@@ -89,18 +97,23 @@ class GymnasiumVecEnv:
         terminated = np.empty(self.num_envs, np.bool_)
         truncated = np.empty(self.num_envs, np.bool_)
         reward_terms = np.empty((self.num_envs, len(terms)), np.float32)
+        invalid = np.empty(self.num_envs, np.bool_)
         for index, world in enumerate(self._worlds):
             try:
                 observation, reward[index], terminated[index], truncated[index], info = world.step(controls[index])
                 next_obs[index] = self._row(observation)
                 reward_terms[index] = [info[term] for term in terms]
+                invalid[index] = self.exact_state and diverged(world.unwrapped.data)
             except Exception as error:
                 raise self._fault(index, f"step on action {controls[index].tolist()}", error) from error
+        invalid |= ~np.isfinite(next_obs).all(axis=1) | ~np.isfinite(reward)
+        next_obs[invalid], reward[invalid], reward_terms[invalid] = self._obs[invalid], 0.0, 0.0
+        terminated[invalid], truncated[invalid] = False, True
         obs = next_obs.copy()
         for ended in np.flatnonzero(terminated | truncated).tolist():
             obs[ended] = self._reset_world(ended)
         self._obs[...] = obs
-        return Step(next_obs, reward, terminated, truncated, obs, reward_terms)
+        return Step(next_obs, reward, terminated, truncated, obs, reward_terms, invalid)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on; see VecEnv.state_dict.

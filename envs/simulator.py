@@ -112,6 +112,11 @@ def restore(
         start += array.size
 
 
+def diverged(data: mujoco.MjData) -> bool:
+    """Whether MuJoCo has thrown this world's state away, or its controls, since the last reset: not finite."""
+    return bool(np.any(data.warning.number[mujoco.mjtWarning.mjWARN_BADQPOS :]))
+
+
 def route_warnings_to_logging() -> None:
     """Send MuJoCo's warnings to Python's logging, each once, instead of to MUJOCO_LOG.TXT in the working folder.
 

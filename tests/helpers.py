@@ -96,7 +96,8 @@ class Target:
     def step(self, action: np.ndarray) -> Step:
         reward = -np.square(np.clip(action, -1, 1) - 0.3).sum(1).astype(np.float32)
         ended = np.ones(self.num_envs, bool)
-        return Step(self.observe(), reward, ended, ~ended, self.observe(), np.zeros((self.num_envs, 0), np.float32))
+        terms = np.zeros((self.num_envs, 0), np.float32)
+        return Step(self.observe(), reward, ended, ~ended, self.observe(), terms, np.zeros(self.num_envs, np.bool_))
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -117,6 +118,7 @@ def make_block(algorithm: Algorithm, steps: int, worlds: int, seed: int = 0, **f
         next_obs=draw.normal(size=(*shape, spec.obs_dim)).astype(np.float32),
         terminated=np.zeros(shape, bool),
         truncated=np.zeros(shape, bool),
+        invalid=np.zeros(shape, bool),
     )
     return block._replace(**fields)
 

@@ -98,7 +98,7 @@ def playground(name: str, num_envs: int = 2, **options: Any) -> GymnasiumVecEnv:
 
 
 def task(name: str, num_envs: int = 2, seed: int = 0, **options: Any) -> GymnasiumVecEnv:
-    vec_env = envs.make(name, num_envs, seed, **options)
+    vec_env = envs.make(name, num_envs, seed, "gymnasium", **options)
     assert isinstance(vec_env, GymnasiumVecEnv)
     return vec_env
 
@@ -470,7 +470,7 @@ import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 import envs
 assert "gymnasium" not in sys.modules and "mujoco" not in sys.modules, "import envs is not light"
-vec_env = envs.make("HalfCheetah", 2, 0)
+vec_env = envs.make("HalfCheetah", 2, 0, "gymnasium")
 for world in vec_env._worlds:
     world.unwrapped.data.qvel[0] = 1e20
 vec_env.step([[0.0] * 6] * 2)
@@ -493,10 +493,11 @@ def test_warnings_of_the_simulator_are_logged_and_leave_no_file(tmp_path: Path) 
 def test_every_task_has_a_file_that_names_it() -> None:
     """Catches a task without a yaml, a yaml without a task, and one that names another task."""
     files = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "env").glob("*.yaml")}
-    assert set(files) == {*envs.TASKS, envs.ANY_GYMNASIUM_ID}
+    assert set(files) == {*envs.TASKS, envs.ANY_GYMNASIUM_ID, envs.CUSTOM}
     for stem, tree in files.items():
         block = tree.get("env", tree)
-        assert list(block) == ["name", "id", "flatten", "backend", "max_episode_steps"]
+        own = ["xml", "task"] if stem == envs.CUSTOM else []
+        assert list(block) == ["name", "id", *own, "flatten", "backend", "max_episode_steps"]
         assert block["name"] == stem
         assert block["id"] == ("???" if stem == envs.ANY_GYMNASIUM_ID else None)
         assert block["backend"] in envs.BACKENDS

@@ -13,21 +13,22 @@ from dsac.algorithms import names
 
 ROOT = Path(__file__).parent.parent
 ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
+TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
     ["dsac", "dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
-    ["envs.contract", "envs.simulator", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
-    ["envs", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector", "dsac.checkpoint"],
-    [
-        "envs.gymnasium",
-        "dsac.algorithms.base",
-        "dsac.evaluation",
-    ],
+    ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
+    ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
+    ["envs", "envs.crew", "envs.physics", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector"],
+    ["envs.worlds", "envs.tasks", "dsac.checkpoint"],
+    ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
+    ["envs.helpers", "envs.tasks.humanoid_standup"],
+    ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
     ["dsac.exit_codes", "dsac.progress", "dsac.runs"],
     ["dsac.logger"],
-    ["dsac.tasks"],
-    ["dsac.train", "dsac.evaluate"],
+    ["dsac.tasks", "dsac.bench_environments"],
+    ["dsac.train", "dsac.evaluate", "dsac.bench"],
 ]
 ONLY_IN = {
     "hydra": {"dsac.config"},

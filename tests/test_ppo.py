@@ -51,6 +51,17 @@ def test_time_limit_bootstraps_from_the_true_successor():
     torch.testing.assert_close(done.return_, torch.from_numpy(block.reward))
 
 
+def test_nothing_is_learned_from_a_failed_world():
+    """Catches a gradient from a row that is no transition, and an advantage that runs through it."""
+    algorithm = make_algorithm("ppo", horizon=4, reward_normalization=False, observation_normalization=False)
+    invalid = np.zeros((4, 1, 4), bool)
+    invalid[2] = True
+    sample = algorithm.process(make_block(algorithm, 4, 4, truncated=invalid, invalid=invalid))
+    assert not sample.advantage[2].any()
+    assert torch.equal(sample.return_[2], sample.value[2])
+    assert sample.advantage[[0, 1, 3]].all()
+
+
 def test_kl_stop_holds_one_learner_and_not_the_other():
     """Catches zero gradients in place of a skipped step: Adam's momentum and count would move on."""
     algorithm = make_algorithm("ppo", seeds=(0, 1), target_kl=0.05).double()

@@ -100,7 +100,7 @@ class ReplayMachine(RuleBasedStateMachine):
             np.array([[[step[i] for step in row] for row in plane] for plane in block], bool if i > 3 else np.float32)
             for i in range(len(Step._fields))
         ]
-        self.replay.add(Transition(*fields))
+        self.replay.add(Transition(*fields, np.zeros_like(fields[-1])))
 
     @rule()
     def resume(self):
@@ -157,7 +157,9 @@ def test_every_transition_is_equally_likely():
         ended = np.array([False, True, step % 3 == 0]).reshape(1, 1, 3)
         following = obs + np.where(ended[..., None], 0.5, 3).astype(np.float32)
         zero = np.zeros((1, 1, 3), np.float32)
-        replay.add(Transition(obs, np.zeros((1, 1, 3, 2), np.float32), zero, following, ended, ~ended & ended))
+        replay.add(
+            Transition(obs, np.zeros((1, 1, 3, 2), np.float32), zero, following, ended, ~ended & ended, ~ended & ended)
+        )
     draws = np.concatenate([replay.sample().obs.numpy().flatten() for _ in range(100)])
     _, counts = np.unique(draws, return_counts=True)
     assert len(counts) == replay.transitions[0] == 13 + 7 + 10
@@ -173,7 +175,7 @@ def test_every_transition_is_reached_while_rings_fill_unevenly():
     obs, ended = np.arange(24.0).reshape(*rows, 1), np.zeros(rows, bool)
     ended[:, 1, 1] = True  # one-step episodes take two frames a step
     following = obs + np.where(ended[..., None], 0.5, 4)
-    replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), following, ended, ~ended & ended))
+    replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), following, ended, ~ended & ended, ~ended & ended))
     for learner, drawn in enumerate(replay.sample().obs):
         assert set(drawn.ravel().tolist()) == set(obs[:, learner].ravel().tolist())
 
@@ -208,3 +210,22 @@ def test_generator_is_xoshiro256_plus_plus():
     state = np.array([1, 2, 3, 4], np.uint64)
     expected = [41943041, 58720359, 3588806011781223, 3591011842654386, 9228616714210784205, 9973669472204895162]
     assert [int(next_word(state)) for _ in expected] == expected
+
+
+def test_steps_of_a_failed_world_are_never_drawn():
+    """Catches a row that is no transition being learned from, and an n-step sum that runs through it."""
+    replay = make(capacity=20, num_envs=1, obs_dim=1, batch_size=DRAWS, n_step=3, seeds=[0])
+    obs = np.array([0.0, 1.0, 2.0, 10.0, 11.0]).reshape(5, 1, 1, 1)
+    following = np.array([1.0, 2.0, 2.0, 11.0, 12.0]).reshape(5, 1, 1, 1)
+    invalid = np.array([False, False, True, False, False]).reshape(5, 1, 1)
+    never = np.zeros_like(invalid)
+    reward = np.where(invalid, 0, 1.0)
+    replay.add(Transition(obs, np.zeros((5, 1, 1, 2)), reward, following, never, invalid, invalid))
+    assert replay.transitions.tolist() == [4]
+    batch = replay.sample()
+    drawn = {
+        (o, n, round(r, 6))
+        for o, n, r in zip(*(x.flatten().tolist() for x in batch[:1] + batch[3:4] + batch[2:3]), strict=True)
+    }
+    both = round(1 + GAMMA, 6)
+    assert drawn == {(0.0, 2.0, both), (1.0, 2.0, 1.0), (10.0, 12.0, both), (11.0, 12.0, 1.0)}

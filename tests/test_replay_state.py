@@ -32,7 +32,7 @@ def random_block(steps, learners=1, worlds=2, obs_dim=3, seed=0):
     path = random.standard_normal((steps + 1, learners, worlds, obs_dim)).astype(np.float32)
     action, reward = random.standard_normal((*rows, 2)), random.standard_normal(rows)
     never = np.zeros(rows, bool)
-    return Transition(path[:-1], action.astype(np.float32), reward.astype(np.float32), path[1:], never, never)
+    return Transition(path[:-1], action.astype(np.float32), reward.astype(np.float32), path[1:], never, never, never)
 
 
 def assert_same_draws(left, right, draws=3):

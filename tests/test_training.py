@@ -45,7 +45,7 @@ class Scripted:
             self.count[:] = 50
         reward = np.arange(1, self.num_envs + 1, dtype=np.float32)
         terms = np.stack([2 * reward, -reward], 1)
-        return Step(next_obs, reward, terminated, truncated, self.observe(), terms)
+        return Step(next_obs, reward, terminated, truncated, self.observe(), terms, np.zeros_like(terminated))
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count.copy(), "clock": self.clock}
@@ -89,6 +89,18 @@ def test_episodes_are_counted_with_their_terms():
     assert episodes[1].return_ == 6
     assert episodes[1].reward_terms == (12, -6)
     assert collector.take_finished(0) == []
+
+
+def test_a_failed_world_is_counted_and_its_episode_dropped():
+    """Catches an episode cut short by the simulator that enters the returns as if it had been played."""
+    env = Scripted(2)
+    collector = Collector([env], [0], CPU)
+    step = env.step
+    env.step = lambda action: step(action)._replace(invalid=np.array([env.clock == 3, False]))
+    block = collector.gather(zero, 6)
+    assert np.argwhere(block.invalid[:, 0]).tolist() == [[2, 0]]
+    assert [episode.return_ for episode in collector.take_finished(0)] == [6, 3, 6]
+    assert collector.invalid_steps.tolist() == [1]
 
 
 def test_learner_k_acts_with_the_noise_of_its_own_seed():

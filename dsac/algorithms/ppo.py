@@ -136,7 +136,7 @@ class PPO(Algorithm):
         """Values, log-probabilities and advantages by the very parameters and statistics that acted."""
         c = self.config
         dtype = self.log_std.dtype
-        obs, action, reward, next_obs, terminated, truncated = (
+        obs, action, reward, next_obs, terminated, truncated, invalid = (
             torch.as_tensor(np.ascontiguousarray(x), device=self.device) for x in block
         )
         obs, action, reward, next_obs = obs.to(dtype), action.to(dtype), reward.to(dtype), next_obs.to(dtype)
@@ -148,6 +148,9 @@ class PPO(Algorithm):
         value, next_value = (by_learner(self.critic, x).squeeze(-1) for x in (obs, next_obs))
         log_prob = normal_log_prob(by_learner(self.actor, obs), self.log_std, action)
         advantage = gae(reward * c.reward_scale, value, next_value, terminated, truncated, c.gamma, c.gae_lambda)
+        advantage = advantage.masked_fill(
+            invalid, 0
+        )  # neither the policy nor the value learns from what did not happen
         self.stopped.zero_()
         return Sample(obs, action, log_prob, value, advantage, advantage + value)
 

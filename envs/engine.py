@@ -1,0 +1,305 @@
+"""The compiled environment engine: N MuJoCo worlds of one task stepped in parallel without Python.
+
+The kernels (envs/kernels.py) call the libmujoco of the Python bindings; a task's functions (envs/task.py) are compiled
+once and kept on disk. Each world has its own mjData, generator and clock, and optionally its own mjModel.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from envs import kernels
+from envs.contract import EnvironmentFault, FloatArray, Step
+from envs.crew import new_crew
+from envs.helpers import Helpers
+from envs.libmujoco import roster
+from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
+from envs.simulator import route_warnings_to_logging
+from envs.task import Randomisation, Task
+from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
+from envs.tasks import find_task
+from envs.worlds import Settings, Worlds, pack
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+WARNINGS = tuple(mujoco.mjtWarning.__members__)[:-1]
+log = logging.getLogger("envs.engine")
+
+
+class Engine:
+    """N worlds of one task behind envs.contract.VecEnv; `threads` of them are stepped at a time.
+
+    invalid_steps   (N,) int64, how often each world failed since it was made
+    """
+
+    exact_state = True
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        seed: int,
+        *,
+        xml: str | None = None,
+        threads: int | None = None,
+        action_units: str = "unit",
+        max_episode_steps: int | None = None,
+        randomise: Randomisation | None = None,
+    ) -> None:
+        route_warnings_to_logging()
+        self.num_envs = num_envs
+        self.task = task
+        self.model = load_model(task, xml)
+        copies = num_envs if randomise else 0
+        self.models = [copy.copy(self.model) for _ in range(copies)] or [self.model] * num_envs
+        self.datas = [mujoco.MjData(model) for model in self.models]
+        self.spec = rehearse(task, self.model, self.datas[0])
+        self.threads = min(num_envs, threads or available_threads())
+        self.invalid_steps = np.zeros(num_envs, dtype=np.int64)
+        self._randomised = randomise is not None
+        self._functions = compiled(task, randomise)
+        self._settings = Settings(
+            frame_skip=task.frame_skip,
+            max_episode_steps=max_episode_steps or task.max_episode_steps,
+            contact_forces=task.contact_forces,
+            unit_actions={"unit": True, "env": False}[action_units],
+            first_divergence=int(mujoco.mjtWarning.mjWARN_BADQPOS),
+            dt=self.spec.dt,
+            timestep=float(self.model.opt.timestep),
+        )
+        if randomise is not None:
+            rehearse_randomisation(randomise, self.model)
+        self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
+        self._packed = pack(self._worlds)
+        self._warned: set[str] = set()
+        self._helpers: Helpers | None = None
+        self.reset(seed)
+
+    def _allocate(self, randomise: Randomisation) -> Worlds:
+        task, count, spec = self.task, self.num_envs, self.spec
+        low, high = spec.action_low, spec.action_high
+        pairs = list(zip(self.models, self.datas, strict=True))
+        handles = [[model._address, data._address, data.warning.number.ctypes.data] for model, data in pairs]
+        return Worlds(
+            handles=np.array(handles, dtype=np.int64),
+            addresses=np.array([addresses_of(physics_arrays(*pair)) for pair in pairs], dtype=np.int64),
+            shapes=shapes_of(physics_arrays(*pairs[0])),
+            model_addresses=np.array([addresses_of(model_arrays(model)) for model in self.models], dtype=np.int64),
+            model_shapes=shapes_of(model_arrays(self.model)),
+            nominal_addresses=np.array(addresses_of(model_arrays(self.model)), dtype=np.int64),
+            bodies=np.array([self.model.body(name).id for name in task.bodies], dtype=np.int64),
+            sites=np.array([self.model.site(name).id for name in task.sites], dtype=np.int64),
+            sensors=np.array([self.model.sensor(name).adr[0] for name in task.sensors], dtype=np.int64),
+            low=low,
+            high=high,
+            memory=np.zeros((count, task.memory)),
+            generators=np.zeros((count, 4), dtype=np.uint64),
+            episode_step=np.zeros(count, dtype=np.int64),
+            last_obs=np.zeros((count, spec.obs_dim), dtype=np.float32),
+            uniform=np.zeros((count, task.uniform)),
+            normal=np.zeros((count, task.normal)),
+            model_uniform=np.zeros((count, randomise.uniform)),
+            model_normal=np.zeros((count, randomise.normal)),
+            warnings=np.zeros((count, len(WARNINGS)), dtype=np.int64),
+            roster=roster.table(self, self.threads),
+            crew=new_crew(),
+            action=np.zeros((count, spec.action_dim), dtype=np.float32),
+            result=self._new_step(),
+            report=np.zeros(3, dtype=np.int64),
+        )
+
+    def reset(self, seed: int) -> FloatArray:
+        """Start a new episode in every world, world i from SeedSequence((seed, i)); returns obs (N, O)."""
+        for world in range(self.num_envs):
+            self._worlds.generators[world] = np.random.SeedSequence((seed, world)).generate_state(4, np.uint64)
+            kernels.begin_world(self._packed, self._settings, self._functions, world)
+            self._refuse_bad_start()
+        return self.observe()
+
+    def simulator(self, world: int) -> tuple[Any, Any]:
+        """MuJoCo's (MjModel, MjData) of a world, to draw it."""
+        return self.models[world], self.datas[world]
+
+    def observe(self) -> FloatArray:
+        """What to act on now, (N, O): after a reset, a step or a load."""
+        return self._worlds.last_obs.copy()
+
+    def step(self, action: FloatArray) -> Step:
+        """Apply actions (N, A), as envs.contract.VecEnv says; raises EnvironmentFault."""
+        action = np.ascontiguousarray(action, dtype=np.float32)
+        count, spec = self.num_envs, self.spec
+        if action.shape != (count, spec.action_dim):
+            raise ValueError(f"{spec.id}: actions of shape {action.shape}, expected {(count, spec.action_dim)}")
+        step = self._new_step()
+        if self._helpers is None:
+            shared = (self._packed, self._settings, self._functions)
+            crew, held = self._worlds.crew, (self._worlds, self.datas, self.models)
+            self._helpers = Helpers(crew, kernels.help_stepping, shared, self.threads - 1, held)
+        kernels.step_worlds(self._packed, self._settings, self._functions, action, step)
+        report = self._worlds.report
+        if report[0] != kernels.NOTHING:
+            world = int(report[0])
+            entry = int(np.argmin(np.isfinite(action[world])))
+            raise EnvironmentFault(
+                f"{spec.id}: action {spec.action_names[entry]} of world {world} is {action[world, entry]}; "
+                "look for the first metric that is not finite: the policy has diverged"
+            )
+        self._refuse_bad_start()
+        if report[2]:
+            self.invalid_steps += step.invalid
+            self._tell(step)
+        return step
+
+    def _new_step(self) -> Step:
+        count, spec = self.num_envs, self.spec
+        return Step(
+            next_obs=np.empty((count, spec.obs_dim), dtype=np.float32),
+            reward=np.empty(count, dtype=np.float32),
+            terminated=np.empty(count, dtype=np.bool_),
+            truncated=np.empty(count, dtype=np.bool_),
+            obs=np.empty((count, spec.obs_dim), dtype=np.float32),
+            reward_terms=np.empty((count, len(spec.reward_terms)), dtype=np.float32),
+            invalid=np.empty(count, dtype=np.bool_),
+        )
+
+    def _refuse_bad_start(self) -> None:
+        world = int(self._worlds.report[1])
+        if world != kernels.NOTHING:
+            entry = int(np.argmin(np.isfinite(self._worlds.last_obs[world])))
+            raise EnvironmentFault(
+                f"{self.spec.id}, world {world}: the first observation of an episode is not finite "
+                f"({self.spec.obs_names[entry]}); look at the task's reset and observe"
+            )
+
+    def _tell(self, step: Step) -> None:
+        # Each kind once: a policy that breaks the simulator does so in thousands of steps.
+        kinds = [name for name, total in self.warnings.items() if total]
+        if step.invalid.any():
+            kinds.append("a step that is no transition")
+        for kind in [kind for kind in kinds if kind not in self._warned]:
+            self._warned.add(kind)
+            worlds = np.flatnonzero(step.invalid).tolist()
+            log.warning("%s: %s (worlds %s); from here on only counted", self.spec.id, kind, worlds)
+
+    @property
+    def warnings(self) -> dict[str, int]:
+        """How often MuJoCo warned since the worlds were made, by kind."""
+        return dict(zip(WARNINGS, self._worlds.warnings.sum(axis=0).tolist(), strict=True))
+
+    def get_state(self, world: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of one world's qpos (nq,) and qvel (nv,), in SI units."""
+        return self.datas[world].qpos.copy(), self.datas[world].qvel.copy()
+
+    def set_state(self, world: int, qpos: Sequence[float], qvel: Sequence[float]) -> FloatArray:
+        """Start a new episode in one world from qpos (nq,) and qvel (nv,); returns its obs (O,)."""
+        data = self.datas[world]
+        mujoco.mj_resetData(self.models[world], data)
+        data.qpos[:], data.qvel[:] = qpos, qvel
+        kernels.settle_world(self._packed, self._settings, self._functions, world)
+        self._refuse_bad_start()
+        return self._worlds.last_obs[world].copy()
+
+    def fork(self, source: int, targets: Sequence[int]) -> FloatArray:
+        """Copy one world's state, clock and model into others, which keep their generators; returns its obs (O,)."""
+        state = self._physics_state(source)
+        for target in targets:
+            if self._randomised:
+                self._restore_model(target, [array.copy() for array in model_arrays(self.models[source])])
+            self._restore_physics(target, state)
+            for array in (self._worlds.memory, self._worlds.episode_step, self._worlds.last_obs):
+                array[target] = array[source]
+        return self._worlds.last_obs[source].copy()
+
+    def _physics_state(self, world: int) -> np.ndarray:
+        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.models[world], self.datas[world], state, STATE)
+        return state
+
+    def _restore_physics(self, world: int, state: np.ndarray) -> None:
+        model, data = self.models[world], self.datas[world]
+        mujoco.mj_setState(model, data, state, STATE)
+        # The forward pass derives positions and forces for whoever looks, and spoils the warm start.
+        mujoco.mj_forward(model, data)
+        mujoco.mj_setState(model, data, state, STATE)
+
+    def _restore_model(self, world: int, saved: Sequence[np.ndarray]) -> None:
+        for array, value in zip(model_arrays(self.models[world]), saved, strict=True):
+            array[:] = value
+        mujoco.mj_setConst(self.models[world], self.datas[world])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on; stepping on from it is bit-identical."""
+        worlds = self._worlds
+        state: dict[str, Any] = {
+            "task": self.spec.id,
+            "physics": np.stack([self._physics_state(world) for world in range(self.num_envs)]),
+            "memory": worlds.memory.copy(),
+            "generators": worlds.generators.copy(),
+            "episode_step": worlds.episode_step.copy(),
+            "obs": worlds.last_obs.copy(),
+            "warnings": worlds.warnings.copy(),
+            "invalid_steps": self.invalid_steps.copy(),
+        }
+        if self._randomised:
+            state["models"] = [[array.copy() for array in model_arrays(model)] for model in self.models]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state_dict of the same task and number of worlds; raises EnvironmentFault otherwise."""
+        size = (self.num_envs, mujoco.mj_stateSize(self.model, STATE))
+        found = (state["task"], state["physics"].shape, "models" in state)
+        if found != (self.spec.id, size, self._randomised):
+            raise EnvironmentFault(
+                f"{self.spec.id}: the saved state (task, shape, randomised) is {found}, "
+                f"not {(self.spec.id, size, self._randomised)}"
+            )
+        for world in range(self.num_envs):
+            if self._randomised:
+                self._restore_model(world, state["models"][world])
+            self._restore_physics(world, state["physics"][world])
+        worlds = self._worlds
+        worlds.memory[:], worlds.generators[:] = state["memory"], state["generators"]
+        worlds.episode_step[:], worlds.last_obs[:] = state["episode_step"], state["obs"]
+        worlds.warnings[:] = state["warnings"]
+        self.invalid_steps[:] = state["invalid_steps"]
+
+    def close(self) -> None:
+        """Let the helping threads go; a later step calls new ones."""
+        if self._helpers is not None:
+            self._helpers.dismiss()
+            self._helpers = None
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make(
+    task: str,
+    num_envs: int,
+    seed: int,
+    *,
+    xml: str | None = None,
+    threads: int | None = None,
+    action_units: str = "unit",
+    max_episode_steps: int | None = None,
+    randomise: Randomisation | None = None,
+) -> Engine:
+    """N worlds of a task by name ("Ant") or of a user's module ("my_package.my_task") with the model in `xml`."""
+    return Engine(
+        find_task(task),
+        num_envs,
+        seed,
+        xml=xml,
+        threads=threads,
+        action_units=action_units,
+        max_episode_steps=max_episode_steps,
+        randomise=randomise,
+    )

@@ -1,0 +1,271 @@
+"""Whatever can be wrong with a task or its model is found here, before the first step, and named with file and line.
+
+First the scalar subset is checked on the syntax tree, then the functions run once as plain Python on real arrays, where
+a wrong index is an error and not a stray write, and only then they are compiled.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import re
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import mujoco
+import numpy as np
+from numba.core.errors import NumbaError
+
+from envs import worlds
+from envs.compiling import callback
+from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment
+from envs.physics import Model, Physics, model_arrays, physics_arrays
+from envs.simulator import actuator_names
+from envs.task import Randomisation, Task
+
+_BUILTINS = {"range", "len", "min", "max", "abs", "float", "int", "bool"}
+_REFUSED: dict[type[ast.AST], str] = {
+    ast.While: "a while loop; loop over a range with a bound",
+    ast.Slice: "a slice; loop over a range, or use the helpers of envs.task",
+    ast.Try: "try",
+    ast.With: "with",
+    ast.Lambda: "a lambda; define a function with @helper",
+    ast.ListComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.List: "a list",
+    ast.Dict: "a dict",
+    ast.Set: "a set",
+    ast.JoinedStr: "a string",
+    ast.Import: "an import; import at the top of the file",
+    ast.ImportFrom: "an import; import at the top of the file",
+    ast.Raise: "raise; return a value that is not finite instead",
+    ast.Assert: "assert",
+    ast.Global: "global",
+    ast.ClassDef: "a class",
+}
+
+
+def functions_of(task: Task) -> dict[str, FunctionType]:
+    """The functions that a task defines, by the name of their field."""
+    names = ("reset", "observe", "reward", "terminated", "remember")
+    return {name: function for name in names if (function := getattr(task, name)) is not None}
+
+
+def lint(functions: Iterable[Callable[..., Any]]) -> list[str]:
+    """What leaves the scalar subset in these functions and in the helpers that they use: "file:line: what"."""
+    found, seen, waiting = [], set(), list(functions)
+    while waiting:
+        function = waiting.pop()
+        code = function.__code__
+        if code in seen:
+            continue
+        seen.add(code)
+        used = [function.__globals__.get(name) for name in code.co_names]
+        waiting += [value for value in used if isinstance(value, FunctionType)]
+        for node in ast.walk(ast.parse(Path(code.co_filename).read_text())):
+            if isinstance(node, ast.FunctionDef) and _is_at(node, code.co_firstlineno):
+                found += [f"{code.co_filename}:{line}: {what}" for line, what in _outside_subset(node)]
+    return found
+
+
+def _is_at(node: ast.FunctionDef, line: int) -> bool:
+    return line in (node.lineno, *(decorator.lineno for decorator in node.decorator_list))
+
+
+def _outside_subset(function: ast.FunctionDef) -> list[tuple[int, str]]:
+    found = []
+    documented = ast.get_docstring(function) is not None
+    for statement in function.body[1 if documented else 0 :]:
+        for node in ast.walk(statement):
+            what = _REFUSED.get(type(node))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                what = "a string"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                if not (isinstance(owner, ast.Name) and owner.id == "math"):
+                    what = f"{ast.unparse(node.func)}(); only math.*, @helper functions and {sorted(_BUILTINS)}"
+            if what:
+                found.append((node.lineno, f"task functions keep to numbers and loops, but here stands {what}"))
+    return found
+
+
+def load_model(task: Task, xml: str | None) -> mujoco.MjModel:
+    """The model of a task, from its own MJCF or the one named; checks the names that the task uses."""
+    path = xml or task.xml
+    if path is None:
+        raise EnvironmentFault(f"{task.id}: the task names no model; set env.xml to the path of an MJCF file")
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {error}") from error
+    for kind, count in (
+        ("actuator", model.nu),
+        ("body", model.nbody),
+        ("site", model.nsite),
+        ("sensor", model.nsensor),
+    ):
+        wanted = {"actuator": task.actuators, "body": task.bodies, "site": task.sites, "sensor": task.sensors}[kind]
+        _check_names(task, str(path), kind, wanted, [getattr(model, kind)(index).name for index in range(count)])
+    free = [
+        model.actuator(index).name or str(index) for index in range(model.nu) if not model.actuator_ctrllimited[index]
+    ]
+    if free or not model.nu:
+        raise UnsuitableEnvironment(
+            f"{task.id}: {path} "
+            + (f"gives no ctrlrange to the actuators {free}" if free else "has no actuator")
+            + "; actions need limits"
+        )
+    return model
+
+
+def _check_names(task: Task, path: str, kind: str, wanted: tuple[str, ...], names: list[str]) -> None:
+    for name in wanted:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {names}"
+            raise EnvironmentFault(f"{_line_naming(task, name)}: {path} has no {kind} named {name!r}; {hint}")
+    if kind == "actuator" and wanted and list(wanted) != names:
+        raise EnvironmentFault(
+            f"{_line_naming(task, wanted[0])}: the task's actuators are {list(wanted)}, those of {path} are {names}"
+        )
+
+
+def _line_naming(task: Task, name: str) -> str:
+    path = task.observe.__code__.co_filename
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        if re.search(rf"[\"']{re.escape(name)}[\"']", line):
+            return f"{path}:{number}"
+    return path
+
+
+def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
+    """Run a task's functions once as plain Python; returns its EnvSpec. EnvironmentFault names file and line."""
+    if outside := lint(functions_of(task).values()):
+        raise EnvironmentFault("\n".join(outside))
+    names = task.observation_names(model)
+    dt = float(model.opt.timestep) * task.frame_skip
+    physics = Physics(
+        *physics_arrays(model, data),
+        np.array([model.body(name).id for name in task.bodies], dtype=np.int64),
+        np.array([model.site(name).id for name in task.sites], dtype=np.int64),
+        np.array([model.sensor(name).adr[0] for name in task.sensors], dtype=np.int64),
+        dt,
+        float(model.opt.timestep),
+    )
+    observation = np.full(len(names), np.nan, dtype=np.float32)
+    terms = np.full(len(task.reward_terms), np.nan, dtype=np.float32)
+    memory = np.full(task.memory, np.nan)
+    mujoco.mj_resetData(model, data)
+    _run(task.reset, physics, np.full(task.uniform, 0.5), np.zeros(task.normal))
+    mujoco.mj_forward(model, data)
+    if task.remember is not None:
+        _run(task.remember, physics, memory)
+    _run(task.observe, physics, observation)
+    _refuse_unwritten(task.observe, "observation", observation, names)
+    if np.isnan(memory).any():
+        raise EnvironmentFault(f"{_place(task.remember)}: remember leaves {np.isnan(memory).sum()} of memory unwritten")
+    reward = _run(task.reward, physics, memory, terms)
+    _refuse_unwritten(task.reward, "terms", terms, list(task.reward_terms))
+    if not isinstance(reward, int | float | np.floating | np.integer):
+        raise EnvironmentFault(f"{_place(task.reward)}: reward returns {reward!r}, not a number")
+    if task.terminated is not None:
+        _run(task.terminated, physics)
+    mujoco.mj_resetData(model, data)
+    limits = model.actuator_ctrlrange.astype(np.float32)
+    return EnvSpec(
+        id=task.id,
+        obs_dim=len(names),
+        action_dim=model.nu,
+        action_low=limits[:, 0].copy(),
+        action_high=limits[:, 1].copy(),
+        dt=dt,
+        obs_names=tuple(names),
+        action_names=actuator_names(model),
+        reward_terms=task.reward_terms,
+    )
+
+
+def _place(function: Any) -> str:
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+
+
+def _refuse_unwritten(function: Any, what: str, row: np.ndarray, names: list[str]) -> None:
+    missing = [names[index] for index in np.flatnonzero(~np.isfinite(row))]
+    if missing:
+        raise EnvironmentFault(
+            f"{_place(function)}: {function.__name__} leaves {len(missing)} of the {len(names)} entries of {what} "
+            f"unwritten or not finite, first {missing[0]!r}; write them, or name fewer"
+        )
+
+
+def _run(function: Any, *arguments: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if frame.filename == function.__code__.co_filename]
+        frame = (own or frames)[-1]
+        sizes = ", ".join(f"{np.shape(row)[0]} numbers" for row in arguments[1:])
+        raise EnvironmentFault(
+            f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error} (in {function.__name__}"
+            f"{', given ' + sizes if sizes else ''})\n    {frame.line}"
+        ) from error
+
+
+def compiled(task: Task, randomise: Randomisation | None) -> worlds.Functions:
+    """The task's functions compiled; numba's errors become an EnvironmentFault with file and line."""
+    signatures = {
+        "reset": worlds.RESET,
+        "observe": worlds.OBSERVE,
+        "reward": worlds.REWARD,
+        "terminated": worlds.TERMINATED,
+        "remember": worlds.REMEMBER,
+        "randomise": worlds.RANDOMISE,
+    }
+    functions: dict[str, Any] = dict(functions_of(task))
+    if randomise is not None:
+        functions["randomise"] = randomise.change
+    compiled_functions = {name: _compile(function, signatures[name]) for name, function in functions.items()}
+    return worlds.Functions(*(getattr(compiled_functions.get(name), "address", 0) for name in signatures))
+
+
+# Kept for good, as the kernels hold bare addresses.
+@functools.cache
+def _compile(function: Any, signature: Any) -> Any:
+    try:
+        return callback(function, signature)
+    except NumbaError as error:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+        lines = [
+            int(line) for line in re.findall(rf'File "{re.escape(function.__code__.co_filename)}", line (\d+)', text)
+        ]
+        line = lines[-1] if lines else function.__code__.co_firstlineno
+        raise EnvironmentFault(
+            f"{function.__code__.co_filename}:{line}: {function.__name__} cannot be compiled: {_reason(text)}"
+        ) from error
+
+
+def _reason(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
+    return " ".join(lines[:6])
+
+
+def rehearse_randomisation(randomise: Randomisation, model: mujoco.MjModel) -> None:
+    """Run a randomising function once as plain Python on copies. EnvironmentFault names file and line."""
+    if outside := lint([randomise.change]):
+        raise EnvironmentFault("\n".join(outside))
+    changed = Model(*(array.copy() for array in model_arrays(model)))
+    _run(
+        randomise.change,
+        changed,
+        Model(*model_arrays(model)),
+        np.full(randomise.uniform, 0.5),
+        np.zeros(randomise.normal),
+    )

@@ -1,0 +1,35 @@
+"""The tasks of the compiled engine, one file a robot, and how a task is found by name or module path."""
+
+from __future__ import annotations
+
+import importlib
+
+from envs.contract import EnvironmentFault
+from envs.task import Task
+
+MODULES = {
+    "Ant": "ant",
+    "HalfCheetah": "half_cheetah",
+    "Hopper": "hopper",
+    "Humanoid": "humanoid",
+    "HumanoidStandup": "humanoid_standup",
+    "InvertedDoublePendulum": "inverted_double_pendulum",
+    "InvertedPendulum": "inverted_pendulum",
+    "Pusher": "pusher",
+    "Reacher": "reacher",
+    "Swimmer": "swimmer",
+    "Walker2d": "walker2d",
+}
+
+
+def find_task(name: str) -> Task:
+    """The task of a robot by its name ("Ant" or "Ant-v5"), or TASK of a user's module ("my_package.my_task")."""
+    short = name.removesuffix("-v5")
+    path = f"envs.tasks.{MODULES[short]}" if short in MODULES else name
+    try:
+        task = getattr(importlib.import_module(path), "TASK", None)
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(f"task {name}: {error}; is its folder on PYTHONPATH, or is it installed?") from error
+    if not isinstance(task, Task):
+        raise EnvironmentFault(f"task {name}: the module {path} defines no TASK of type envs.task.Task")
+    return task

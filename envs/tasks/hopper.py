@@ -1,0 +1,81 @@
+"""Hopper-v5: a planar one-legged robot hops forward without falling.
+
+Action       (3,) torques of thigh, leg and foot, in [-1, 1] times a gear of 200 Nm
+Observation  (11,) positions but x: height (m), pitch, three joint angles (rad); six velocities clipped to [-10, 10]
+Reward       forward velocity (m/s) + 1 while healthy - 0.001 * sum of squared actions
+Termination  the height is at most 0.7 m, the pitch leaves (-0.2, 0.2) rad, or any angle or velocity
+             leaves (-100, 100); the clock ends an episode after 1000 actions of 0.008 s
+Reset        positions and velocities + uniform in [-0.005, 0.005)
+Source       Gymnasium 1.x, Hopper-v5
+"""
+
+from envs.task import (
+    Task,
+    between,
+    entry_names,
+    gymnasium_asset,
+    helper,
+    sum_of_squares,
+    write_clipped,
+    write_row,
+)
+
+CONTROL_COST = 1e-3
+HEALTHY_REWARD = 1.0
+LOWEST = 0.7
+STEEPEST = 0.2
+LARGEST_STATE = 100.0
+NOISE = 5e-3
+JOINTS = 6
+
+
+def reset(physics, uniform, normal):
+    for joint in range(JOINTS):
+        physics.qpos[joint] += between(uniform[joint], -NOISE, NOISE)
+        physics.qvel[joint] += between(uniform[JOINTS + joint], -NOISE, NOISE)
+
+
+def observe(physics, observation):
+    velocities = write_row(physics.qpos, 1, observation, 0)
+    write_clipped(physics.qvel, -10.0, 10.0, observation, velocities)
+
+
+def remember(physics, memory):
+    memory[0] = physics.qpos[0]
+
+
+def reward(physics, memory, terms):
+    forward = (physics.qpos[0] - memory[0]) / physics.dt
+    healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
+    control = CONTROL_COST * sum_of_squares(physics.ctrl)
+    terms[0] = forward
+    terms[1] = -control
+    terms[2] = healthy
+    return forward + healthy - control
+
+
+@helper
+def terminated(physics):
+    healthy = physics.qpos[1] > LOWEST and abs(physics.qpos[2]) < STEEPEST
+    for joint in range(2, JOINTS):
+        healthy = healthy and abs(physics.qpos[joint]) < LARGEST_STATE
+    for joint in range(JOINTS):
+        healthy = healthy and abs(physics.qvel[joint]) < LARGEST_STATE
+    return not healthy
+
+
+TASK = Task(
+    id="Hopper-v5",
+    xml=gymnasium_asset("hopper.xml"),
+    frame_skip=4,
+    max_episode_steps=1000,
+    observation_names=lambda model: entry_names(model, "qpos", first=1) + entry_names(model, "qvel"),
+    reward_terms=("reward_forward", "reward_ctrl", "reward_survive"),
+    reset=reset,
+    observe=observe,
+    reward=reward,
+    terminated=terminated,
+    remember=remember,
+    memory=1,
+    uniform=2 * JOINTS,
+)
