@@ -288,8 +288,7 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
 
     A run folder is data: a module of the user's own that its config imports (algo=package.module, or
     env.id=module:Name-v0, env.task=package.module) must be among the words `named` beside the run, if the caller `uses`
-    it. Raises ConfigError
-    where it is not, or where there is no config.
+    it. Raises ConfigError where it is not, or where there is no config.
     """
     path = run / "config.yaml"
     if not path.is_file():

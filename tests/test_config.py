@@ -64,7 +64,7 @@ def test_typo_of_every_key_is_refused_with_the_key(algo: str):
 def test_wrong_type_of_every_key_is_refused_in_one_go(algo: str):
     """Catches a field that takes anything, a check that stops at the first problem, and a default left out of it."""
     keys = settings(algo)
-    problems = problems_of(f"algo={algo}", *(f"{key}={{a: 1}}" for key in keys))
+    problems = problems_of("env=custom", f"algo={algo}", *(f"{key}={{a: 1}}" for key in keys))
     assert sorted(problem.partition("=")[0] for problem in problems) == sorted(keys)
 
 
@@ -73,7 +73,7 @@ def test_null_is_refused_unless_it_means_something(algo: str):
     """Catches a None that reaches a constructor."""
     keys = settings(algo)
     wanted = [key for key, (kind, _, _) in keys.items() if type(None) not in typing.get_args(kind)]
-    problems = problems_of(f"algo={algo}", *(f"{key}=null" for key in keys))
+    problems = problems_of("env=custom", f"algo={algo}", *(f"{key}=null" for key in keys))
     assert sorted(problem.partition("=null")[0] for problem in problems) == sorted(wanted)
 
 

@@ -33,7 +33,7 @@ TIERS = [
 ONLY_IN = {
     "hydra": {"dsac.config"},
     "omegaconf": {"dsac.config"},
-    "gymnasium": {"envs.gymnasium"},
+    "gymnasium": {"envs.gymnasium", "dsac.bench_environments"},
     "rich": {"dsac.progress"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},

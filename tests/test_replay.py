@@ -185,7 +185,7 @@ def test_equal_final_and_first_observations_do_not_join_episodes(kind, last_disc
     """Catches n-step sums that run on into the next episode where its first observation equals the final one."""
     replay = make(capacity=20, num_envs=1, obs_dim=3, batch_size=DRAWS, n_step=3, seeds=[0])
     rows = (4, 1, 1)
-    flags = {"terminated": np.zeros(rows, bool), "truncated": np.zeros(rows, bool)}
+    flags = {name: np.zeros(rows, bool) for name in ("terminated", "truncated", "invalid")}
     flags[kind][1] = True
     constant = np.zeros((*rows, 3))
     replay.add(Transition(constant, np.zeros((*rows, 2)), np.ones(rows), constant, **flags))
@@ -201,7 +201,7 @@ def test_capacity_is_held_in_the_steady_state():
         replay = make(capacity=capacity, num_envs=num_envs, obs_dim=1, batch_size=1, n_step=1, seeds=[0])
         rows = (50, 1, num_envs)
         obs, never = np.arange(50 * num_envs).reshape(*rows, 1), np.zeros(rows, bool)
-        replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), obs + num_envs, never, never))
+        replay.add(Transition(obs, np.zeros((*rows, 2)), np.zeros(rows), obs + num_envs, never, never, never))
         assert capacity <= replay.transitions[0] < capacity + num_envs
 
 
