@@ -39,6 +39,7 @@ class EnvConfig:
     backend: str = choice("engine", "engine", "gymnasium")
     xml: str | None = None
     task: str | None = None
+    randomise: bool = False
     flatten: bool = False
     max_episode_steps: int | None = at_least(None, 1)
 

@@ -60,7 +60,7 @@ def made(folder: Path) -> bool:
 
 
 def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, threads: int | None = None) -> VecEnv:
-    """Worlds of a config's task: action units "unit" for training, "env" for scoring."""
+    """Worlds of a config's task: action units "unit" for training, "env" for scoring, which is on the model as it is."""
     return envs.make(
         env.name,
         num_envs,
@@ -70,6 +70,7 @@ def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, thr
         xml=env.xml,
         task=env.task,
         threads=threads,
+        randomise=env.randomise and action_units == "unit",
         flatten=env.flatten,
         action_units=action_units,
         max_episode_steps=env.max_episode_steps,

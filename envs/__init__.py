@@ -37,6 +37,7 @@ def make(
     xml: str | None = None,
     task: str | None = None,
     threads: int | None = None,
+    randomise: bool = False,
     flatten: bool = False,
     action_units: str = "unit",
     max_episode_steps: int | None = None,
@@ -47,6 +48,7 @@ def make(
                        for a robot of one's own: `task`, a module with a TASK (envs.task.Task), and `xml`, its MJCF
     backend            "engine" (compiled) or "gymnasium"; None: engine, but gymnasium for an env_id
     threads            worlds that the engine steps at a time; None: all cores
+    randomise          draw each world's model anew at each reset, as the task's randomisation says (engine only)
     flatten            lay a Dict of Boxes out as one vector
     action_units       "unit": step takes [-1, 1]; "env": step takes the task's own units
     max_episode_steps  where the clock ends an episode; None: as the task is registered
@@ -71,7 +73,9 @@ def make(
         raise UnsuitableEnvironment(f"env={name} does not run on backend={backend}; leave the backend out")
     task_id = resolve(name, env_id, task)
     module, builder = BACKENDS[backend]
-    particular = {"xml": xml, "threads": threads} if backend == "engine" else {"flatten": flatten}
+    particular = (
+        {"xml": xml, "threads": threads, "randomise": randomise} if backend == "engine" else {"flatten": flatten}
+    )
     vec_env: VecEnv = getattr(import_module(module), builder)(
         task_id, num_envs, seed, action_units=action_units, max_episode_steps=max_episode_steps, **particular
     )

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from envs import kernels
-from envs.contract import EnvironmentFault, FloatArray, Step
+from envs.contract import EnvironmentFault, FloatArray, Step, UnsuitableEnvironment
 from envs.crew import new_crew
 from envs.helpers import Helpers
 from envs.libmujoco import roster
@@ -290,16 +290,22 @@ def make(
     threads: int | None = None,
     action_units: str = "unit",
     max_episode_steps: int | None = None,
-    randomise: Randomisation | None = None,
+    randomise: Randomisation | bool | None = None,
 ) -> Engine:
-    """N worlds of a task by name ("Ant") or of a user's module ("my_package.my_task") with the model in `xml`."""
+    """N worlds of a task by name ("Ant") or of a user's module ("my_package.my_task") with the model in `xml`.
+
+    randomise=True takes the task's own randomisation; raises UnsuitableEnvironment where it names none.
+    """
+    found = find_task(task)
+    if randomise is True and found.randomisation is None:
+        raise UnsuitableEnvironment(f"randomise=true, but the task {task} names no randomisation")
     return Engine(
-        find_task(task),
+        found,
         num_envs,
         seed,
         xml=xml,
         threads=threads,
         action_units=action_units,
         max_episode_steps=max_episode_steps,
-        randomise=randomise,
+        randomise=(found.randomisation if randomise else None) if isinstance(randomise, bool) else randomise,
     )

@@ -18,6 +18,19 @@ from numba.extending import register_jitable
 helper = register_jitable
 
 
+class Randomisation(NamedTuple):
+    """A change of the model in each world at each reset, for domain randomisation.
+
+    change     (model, nominal, uniform, normal): writes into model (envs.physics.Model), which still holds what the
+               last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and normal, (V,)
+    uniform, normal            U, V
+    """
+
+    change: Callable[[Any, Any, Any, Any], None]
+    uniform: int = 0
+    normal: int = 0
+
+
 class Task(NamedTuple):
     """One task for one robot. O observation entries, K reward terms, M remembered numbers, U and V noise numbers.
 
@@ -37,6 +50,7 @@ class Task(NamedTuple):
     bodies, sites, sensors             names that the functions use, as physics.bodies[0], ...
     actuators            names of all actuators in the order that the functions expect; empty: as in the model
     contact_forces       fill physics.cfrc_ext after each step (costs a pass over the bodies)
+    randomisation        how the model may differ by world and episode where that is asked for; None: it may not
     """
 
     id: str
@@ -58,19 +72,7 @@ class Task(NamedTuple):
     sites: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
     contact_forces: bool = False
-
-
-class Randomisation(NamedTuple):
-    """A change of the model in each world at each reset, for domain randomisation.
-
-    change     (model, nominal, uniform, normal): writes into model (envs.physics.Model), which still holds what the
-               last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and normal, (V,)
-    uniform, normal            U, V
-    """
-
-    change: Callable[[Any, Any, Any, Any], None]
-    uniform: int = 0
-    normal: int = 0
+    randomisation: Randomisation | None = None
 
 
 @helper

@@ -496,7 +496,7 @@ def test_every_task_has_a_file_that_names_it() -> None:
     assert set(files) == {*envs.TASKS, envs.ANY_GYMNASIUM_ID, envs.CUSTOM}
     for stem, tree in files.items():
         block = tree.get("env", tree)
-        own = ["xml", "task"] if stem == envs.CUSTOM else []
+        own = ["xml", "task", "randomise"] if stem == envs.CUSTOM else []
         assert list(block) == ["name", "id", *own, "flatten", "backend", "max_episode_steps"]
         assert block["name"] == stem
         assert block["id"] is None

@@ -104,6 +104,22 @@ def test_the_crane_of_the_examples_works() -> None:
     assert ends
 
 
+def test_the_crane_carries_another_load_in_each_world_where_asked() -> None:
+    """Catches a randomisation that the front door drops, one that is on by default, and one that drifts over resets."""
+    plain = envs.make("custom", 3, 0, **CRANE)
+    engine = envs.make("custom", 3, 0, **CRANE, randomise=True)
+    nominal = plain.model.body("load").mass[0]
+    assert {plain.simulator(world)[0].body("load").mass[0] for world in range(3)} == {nominal}
+    loads = set()
+    for seed in range(20):
+        engine.reset(seed)
+        loads |= {engine.simulator(world)[0].body("load").mass[0] for world in range(3)}
+    assert len(loads) == 60
+    assert nominal / 2 < min(loads) < 0.6 * nominal < 1.4 * nominal < max(loads) < 1.5 * nominal
+    with pytest.raises(UnsuitableEnvironment, match="names no randomisation"):
+        envs.make("Hopper", 1, 0, randomise=True)
+
+
 def test_a_task_sees_what_the_bindings_see(folder: Path) -> None:
     """Each array of Physics in turn, against the array of that name: catches a shifted address or shape."""
     lines = "\n".join(

@@ -9,14 +9,16 @@ Reward       1 at the target, falling with the distance d (m) as exp(-2 d); - 0.
              - 0.02 * sum of squared actions
 Termination  the cable swings beyond 0.8 rad; the clock ends an episode after 400 actions of 0.02 s
 Reset        trolley within 1.5 m of the middle, swing within 0.1 rad, at rest; target in 3 m by 1.2 m below the rail
+Randomised   the load weighs 10 to 30 kg (env.randomise=true)
 """
 
 import math
 
-from envs.task import Task, between, helper, sum_of_squares
+from envs.task import Randomisation, Task, between, helper, sum_of_squares
 
 STEEPEST = 0.8
 TROLLEY, SWING, HOIST = 0, 1, 2
+LOAD = 4  # its body, after the world, the target, the trolley and the cable
 
 
 def reset(physics, uniform, normal):
@@ -57,6 +59,13 @@ def terminated(physics):
     return abs(physics.qpos[SWING]) > STEEPEST
 
 
+def other_load(model, nominal, uniform, normal):
+    share = between(uniform[0], 0.5, 1.5)
+    model.body_mass[LOAD] = nominal.body_mass[LOAD] * share
+    for axis in range(3):
+        model.body_inertia[LOAD, axis] = nominal.body_inertia[LOAD, axis] * share
+
+
 TASK = Task(
     id="Crane-v0",
     xml=None,
@@ -75,4 +84,5 @@ TASK = Task(
     actuators=("trolley", "hoist"),
     sites=("load",),
     sensors=("load velocity",),
+    randomisation=Randomisation(other_load, uniform=1),
 )
