@@ -1,1 +1,22 @@
-"""Distributional actor-critic control: DSAC-T beside tuned SAC, TD3, DDPG and PPO baselines."""
+"""Distributional actor-critic control: DSAC-T beside tuned SAC, TD3, DDPG and PPO baselines.
+
+From Python: `train`, `evaluate`, `load_policy`. Each is imported at its first use, so that `import dsac` is light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsac.evaluate import evaluate
+    from dsac.runs import load_policy
+    from dsac.train import train
+
+__all__ = ["evaluate", "load_policy", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_policy":
+        return import_module("dsac.runs").load_policy
+    if name in __all__:
+        return import_module(f"dsac.{name}")
+    raise AttributeError(f"module 'dsac' has no attribute {name!r}")

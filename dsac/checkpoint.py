@@ -184,16 +184,20 @@ def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
     Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
     """
     restore_replaced(root)
+    state, manifest, reasons = newest_intact(root)
+    for damaged in reasons:
+        aside = damaged.with_name(f"damaged-{damaged.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        damaged.rename(aside)
+    return state, manifest, list(reasons.values())
+
+
+def newest_intact(root: Path) -> tuple[Any, dict[str, Any], dict[Path, str]]:
+    """As `newest`, with the reasons by folder; nothing is moved, since the run may be another's, in training."""
     reasons: dict[Path, str] = {}
     for folder in reversed(committed(root)):
         try:
-            state, manifest = read(folder)
+            return *read(folder), reasons
         except CheckpointError as error:
             reasons[folder] = str(error)
-            continue
-        for damaged in reasons:
-            aside = damaged.with_name(f"damaged-{damaged.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            damaged.rename(aside)
-        return state, manifest, list(reasons.values())
     raise CheckpointError("; ".join(reasons.values()) if reasons else f"{root}: no checkpoint there")

@@ -68,6 +68,7 @@ class TrainConfig:
     eval_every_env_steps: int = at_least(50_000, 1)
     checkpoint_every_env_steps: int = at_least(500_000, 1)
     keep_checkpoints: int = at_least(2, 1)
+    init_from: str | None = None
     runs: str = "runs"
 
     @property
@@ -305,6 +306,30 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
     if missing:
         raise ConfigError(*(f"this run imports a module of your own: name it again, {word}" for word in missing))
     return tree
+
+
+def source_problems(tree: Mapping[str, Any]) -> Sequence[str]:
+    """What keeps a new run from starting from the weights of the run in `init_from`, as far as the configs tell."""
+    if tree.get("init_from") is None:
+        return ()
+    source = Path(str(tree["init_from"]))
+    try:
+        found = saved(source, {}, uses=())
+    except ConfigError as error:
+        return [f"init_from={source}: {problem}" for problem in error.problems]
+    pairs = {
+        "algo": (found["algo"].get("name"), tree["algo"].get("name")),
+        "algo.activation": (found["algo"].get("activation"), tree["algo"].get("activation")),
+    }
+    problems = [
+        f"init_from={source}: {key} is {shown(theirs)} there, {shown(ours)} here"
+        for key, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]
+    learners = found.get("learners", 1)
+    if learners not in (1, tree.get("learners")):
+        problems.append(f"init_from={source}: it has {learners} learners, which start as many: learners={learners}")
+    return problems
 
 
 def modules_named(tree: Mapping[str, Any]) -> dict[str, str]:

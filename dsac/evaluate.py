@@ -1,4 +1,7 @@
-"""Score a policy of a run: python -m dsac.evaluate run=runs/Humanoid/dsac_t/20261121-120000-seed0"""
+"""Score a policy of a run: python -m dsac.evaluate run=runs/Humanoid/dsac_t/20261121-120000-seed0
+
+From Python: dsac.evaluate("runs/Humanoid/dsac_t/20261121-120000-seed0").
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsac.config import ConfigError, EnvConfig, saved
+from dsac.callable_module import make_callable
+from dsac.config import ConfigError, EnvConfig, refuse_shadowed_envs, saved
 from dsac.exit_codes import FINISHED, guarded
 from dsac.fields import at_least, choice
-from dsac.strict import plain_value, read
+from dsac.strict import as_word, plain_value, read
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
@@ -37,6 +41,15 @@ class EvaluateConfig:
     viewer: bool = False
 
 
+def evaluate(run: Path | str, **settings: Any) -> dict[str, Any]:
+    """Score a policy with the keys of the command line: evaluate(run, which="last", episodes=100).
+
+    Returns what --json prints. Raises ConfigError with all that is wrong.
+    """
+    refuse_shadowed_envs()
+    return start([as_word(key, value) for key, value in {"run": run, **settings}.items()])
+
+
 def parse(words: Sequence[str]) -> EvaluateConfig:
     """key=value words -> config. Raises ConfigError."""
     problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
@@ -54,39 +67,41 @@ def main(words: Sequence[str] | None = None) -> int:
     if "--help" in words or "-h" in words:
         print(HELP)
         return FINISHED
-    return guarded(lambda: start(words))
+    return guarded(lambda: show(words))
 
 
-def start(words: Sequence[str]) -> int:
-    """Check the words, score, print."""
-    named = [word for word in words if word.startswith(("env.id=", "env.task="))]
-    config = parse([word for word in words if word not in named and word != "--json"])
-    report = evaluate(config, dict(word.split("=", 1) for word in named))
+def show(words: Sequence[str]) -> int:
+    """Score and print."""
+    report = start([word for word in words if word != "--json"])
     print(json.dumps(report) if "--json" in words else sentence(report))
     return FINISHED
 
 
-def evaluate(config: EvaluateConfig, named: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Score the policy; a report of plain values. `named` are the modules that may be imported, see config.saved.
+def start(words: Sequence[str]) -> dict[str, Any]:
+    """Check the words, score; a report of plain values."""
+    named = [word for word in words if word.startswith(("env.id=", "env.task="))]
+    config = parse([word for word in words if word not in named])
+    return score_policy(config, dict(word.split("=", 1) for word in named))
+
+
+def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, Any]:
+    """The report. `named` are the modules that may be imported, see config.saved.
 
     Raises ConfigError when the run or the policy is not there, CheckpointError when the policy is damaged.
     """
     run, problems = Path(config.run), list[str]()
-    arguments = read(EnvConfig, saved(run, named or {}, uses=("env",))["env"], "env.", problems)
+    arguments = read(EnvConfig, saved(run, named, uses=("env",))["env"], "env.", problems)
     if problems:
         raise ConfigError(*problems)
 
     from dsac import film
 
     if config.video:
-        film.choose_renderer()  # before anything imports mujoco
-    from dsac.checkpoint import present
+        film.choose_renderer()
     from dsac.evaluation import score, worlds
-    from dsac.runs import load_policy, make_worlds
+    from dsac.runs import make_worlds, read_policy
 
-    if not present(run / f"learner-{config.learner}" / config.which):
-        raise ConfigError(f"{run} has no {config.which} policy of learner {config.learner}")
-    policy, manifest = load_policy(run, config.which, config.learner)
+    policy, manifest = read_policy(run, config.which, config.learner)
     env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"
     try:
@@ -123,6 +138,8 @@ def sentence(report: dict[str, Any]) -> str:
         f"mean length {report['length']:,.0f})" + (f"\nfilm: {report['film']}" if report["film"] else "")
     )
 
+
+make_callable(__name__, evaluate)
 
 if __name__ == "__main__":
     raise SystemExit(main())

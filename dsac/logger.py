@@ -84,7 +84,6 @@ class Logger:
     def __init__(self, run: Path, learners: int, bar: ProgressBar, saved: dict[str, Any] | None = None) -> None:
         offsets = saved["curves"] if saved else [None] * learners
         self.curves = [Curves(run / f"learner-{index}", offset) for index, offset in enumerate(offsets)]
-        self.last_score: float | None = saved["last_score"] if saved else None
         self.bar = bar
         self.mark: tuple[float, int, int] | None = None
 
@@ -115,19 +114,17 @@ class Logger:
 
     def show(self, trainer: Trainer) -> None:
         """The drawing task: cheap, after every block."""
-        self.bar.show(trainer, self.last_score)
+        self.bar.show(trainer, trainer.scores[0] if trainer.scores else None)
 
     def record_score(self, learner: int, values: Mapping[str, float], trainer: Trainer) -> None:
         """Append an evaluation of one learner and flush, so that TensorBoard shows it at once."""
         self.curves[learner].write(values, trainer)
         self.curves[learner].flush()
-        if learner == 0:
-            self.last_score = values["eval/return"]
 
     def state_dict(self, trainer: Trainer) -> dict[str, Any]:
         """Where the curves end, for a resume that continues them."""
         curves = [{"csv_bytes": curves.flush(), "env_steps": trainer.env_steps} for curves in self.curves]
-        return {"curves": curves, "last_score": self.last_score}
+        return {"curves": curves}
 
     def close(self) -> None:
         """Close the files; the bar belongs to the caller."""

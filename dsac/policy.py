@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dsac.networks import MLP, EnsembleLinear
@@ -46,6 +48,13 @@ class Policy(nn.Module):
         high_share = (unit + 1) / 2  # this form reaches both limits exactly, also where they are not symmetric
         action = self.action_low * (1 - high_share) + self.action_high * high_share
         return torch.clamp(action, self.action_low, self.action_high)
+
+    @torch.no_grad()
+    def act(self, obs: ArrayLike) -> NDArray[np.float32]:
+        """Without torch: one observation (O,) or several (B, O), of any float type -> (A,) or (B, A) float32."""
+        rows = np.atleast_2d(np.asarray(obs, np.float32))
+        action: NDArray[np.float32] = self(torch.from_numpy(rows)).numpy()
+        return action if np.ndim(obs) > 1 else action[0]
 
 
 @torch.no_grad()

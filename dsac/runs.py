@@ -19,7 +19,7 @@ import yaml
 
 import envs
 from dsac import checkpoint
-from dsac.config import EnvConfig, TrainConfig, to_tree
+from dsac.config import ConfigError, EnvConfig, TrainConfig, to_tree
 from dsac.policy import Policy
 from envs.contract import VecEnv
 
@@ -137,12 +137,23 @@ def processor() -> str:
     )
 
 
-def load_policy(run: Path | str, which: str = "best", learner: int = 0) -> tuple[Policy, dict[str, Any]]:
+def load_policy(run: Path | str, which: str = "best", learner: int = 0) -> Policy:
+    """The best or the last deterministic policy of a run: raw observations in, actions in the task's units out.
+
+    Raises ConfigError when there is none, CheckpointError when it is damaged.
+    """
+    return read_policy(Path(run), which, learner)[0]
+
+
+def read_policy(run: Path, which: str, learner: int) -> tuple[Policy, dict[str, Any]]:
     """The best or the last policy of a run, and the manifest that says where it comes from.
 
-    Raises CheckpointError when there is none or its hash differs.
+    Raises ConfigError when there is none, CheckpointError when its hash differs.
     """
-    state, manifest = checkpoint.read(Path(run) / f"learner-{learner}" / which)
+    folder = run / f"learner-{learner}" / which
+    if not checkpoint.present(folder):
+        raise ConfigError(f"{run} has no {which} policy of learner {learner}")
+    state, manifest = checkpoint.read(folder)
     policy = Policy(state["description"])
     policy.load_state_dict({name: torch.from_numpy(value) for name, value in state["parameters"].items()})
     return policy.requires_grad_(False).eval(), manifest

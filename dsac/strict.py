@@ -122,6 +122,11 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def as_word(key: str, value: Any) -> str:
+    """key=value as one would type it on the command line."""
+    return f"{key}={shown(lists(value))}"
+
+
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """The line that refuses a key, with the nearest known one."""
     near = [other for other in known if other.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1, 0.5)

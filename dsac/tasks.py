@@ -37,6 +37,7 @@ class Evaluator:
         except Stopped:
             return
         self.owed = False
+        trainer.scores = [result.mean for result in scores]
         for learner, result in enumerate(scores):
             values = {
                 "eval/return": result.mean,

@@ -1,19 +1,18 @@
-"""Train: python -m dsac.train env=Humanoid
+"""Train: python -m dsac.train env=Humanoid, or dsac.train(env="Humanoid") from Python.
 
 Composes the config, builds five things, hands them and the periodic tasks to the trainer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsac.callable_module import make_callable
 from dsac.config import (
     ConfigError,
     TrainConfig,
@@ -23,17 +22,20 @@ from dsac.config import (
     known_choice,
     load,
     modules_named,
+    refuse_shadowed_envs,
     remark,
     saved,
+    source_problems,
     to_tree,
 )
 from dsac.exit_codes import FINISHED, RESUMABLE, guarded
 from dsac.progress import ProgressBar
+from dsac.strict import as_word
 
 if TYPE_CHECKING:
     import torch
 
-    from dsac.trainer import Trainer
+    from dsac.trainer import Task, Trainer
 
 FREE_ON_RESUME = (
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
@@ -43,6 +45,7 @@ FREE_ON_RESUME = (
 HELP = """\
 python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
 python -m dsac.train resume=<run>         continue a run in its folder
+python -m dsac.train init_from=<run> ...  a new run from the weights of another
 python -m dsac.evaluate run=<run>         score a policy of a run
 
   python -m dsac.train env=Humanoid
@@ -58,13 +61,40 @@ exit   0 finished, 2 usage, 3 environment, 5 storage, 6 resources, 75 stopped an
 """
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended.
+
+    run                 the run folder
+    env_steps, updates  steps and gradient steps of one learner, over all sittings
+    scores              the latest evaluation's mean return of each learner; empty before the first
+    exit_code           0 finished, 75 stopped and resumable
+    """
+
+    run: Path
+    env_steps: int
+    updates: int
+    scores: tuple[float, ...]
+    exit_code: int
+
+
+def train(*, tasks: Sequence[Task] = (), **settings: Any) -> Outcome:
+    """Train with the keys of the command line: train(env="Hopper", algo="sac", **{"algo.gamma": 0.98}).
+
+    `tasks` are called with the Trainer after every block, last of all tasks; dsac.trainer.every makes one periodic.
+    Raises ConfigError with all that is wrong, before a file is made.
+    """
+    refuse_shadowed_envs()
+    return start([as_word(key, value) for key, value in settings.items()], tasks)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     if "--help" in words or "-h" in words:
         print_help(words)
         return FINISHED
-    return guarded(lambda: start(words))
+    return guarded(lambda: start(words).exit_code)
 
 
 def print_help(words: Sequence[str]) -> None:
@@ -77,14 +107,14 @@ def print_help(words: Sequence[str]) -> None:
     print((conf_folder() / "train.yaml").read_text())
 
 
-def start(words: Sequence[str]) -> int:
+def start(words: Sequence[str], tasks: Sequence[Task] = ()) -> Outcome:
     """Check the words, show that something happens, train."""
     problems: list[str] = []
     run, tree = prepare(words, problems)
     title = f"{tree['env'].get('id') or tree['env'].get('name')} {tree['algo'].get('name')}"
     with ProgressBar(title) as bar:  # while torch is being imported
         config = load(tree, problems)
-        return train(config, run, bar=bar)
+        return run_sitting(config, run, tasks, bar)
 
 
 def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dict[str, Any]]:
@@ -96,7 +126,9 @@ def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dic
     resume = given.pop("resume", "")
     others = [word for word in words if not word.startswith("resume=")]
     if resume in ("", "null"):
-        return None, compose(others, problems)
+        tree = compose(others, problems)
+        problems += source_problems(tree)
+        return None, tree
     run = Path(resume)
     tree = saved(run, given)
     same = {
@@ -114,15 +146,17 @@ def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dic
     return run, tree | {key: changed[key] for key in free}
 
 
-def train(
-    config: TrainConfig, resumed: Path | None, extra_tasks: Sequence[Any] = (), bar: ProgressBar | None = None
-) -> int:
-    """Build the five parts and their tasks, train, save. Returns 0 when finished, 75 when stopped and resumable."""
+def run_sitting(
+    config: TrainConfig, resumed: Path | None, tasks: Sequence[Task] = (), bar: ProgressBar | None = None
+) -> Outcome:
+    """Build the five parts and their tasks, train, save."""
     import torch
 
     from dsac import evaluation, runs
     from dsac.data import derived_seed
+    from dsac.initial_weights import take_weights
     from dsac.logger import Logger
+    from dsac.signals import stopping_on_signals
     from dsac.tasks import Evaluator, Saver
     from dsac.trainer import every
 
@@ -130,9 +164,10 @@ def train(
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     state, env_steps = (None, 0) if resumed is None else latest(resumed)
-    if state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
+    if resumed and state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
         print(f"{resumed} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
-        return FINISHED
+        done = state["trainer"]
+        return Outcome(resumed, env_steps, done["updater"]["count"], tuple(done.get("scores", ())), FINISHED)
     if line := remark(config):
         print(f"warning: {line}", file=sys.stderr)
     trainer = build(config, device, threads)
@@ -140,11 +175,13 @@ def train(
         config.env, evaluation.worlds(config.eval.episodes), derived_seed(config.seed, "evaluation"), "env", threads
     )
 
+    facts = runs.facts(config, threads, str(device), env_steps)
     if state:
         restore(trainer, state["trainer"])
+    elif config.init_from:
+        facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
     run = resumed or runs.create(config)
     runs.save_config(run, config)
-    facts = runs.facts(config, threads, str(device), env_steps)
     runs.record(run, facts)
     memory = describe(trainer.memory)
     where = f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
@@ -158,7 +195,7 @@ def train(
         every(config.log_every_env_steps, logger),
         every(config.eval_every_env_steps, evaluator),
         every(config.checkpoint_every_env_steps, saver),
-        *extra_tasks,
+        *tasks,
     ]
     if state:
         evaluator.load_state_dict(state["evaluator"])
@@ -173,7 +210,8 @@ def train(
         logger.close()
         for env in (*trainer.collector.envs, scoring_worlds):
             env.close()
-    return conclude(run, config, trainer, evaluator.owed, logger.last_score)
+    code = conclude(run, config, trainer, evaluator.owed)
+    return Outcome(run, trainer.env_steps, trainer.updates, tuple(trainer.scores), code)
 
 
 def build(config: TrainConfig, device: torch.device, threads: int) -> Trainer:
@@ -225,8 +263,8 @@ def device_for(config: TrainConfig) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool, score: float | None) -> int:
-    """The last lines: where the results are, what to type next."""
+def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> int:
+    """The last lines: where the results are, what to type next. Returns the exit code."""
     named = modules_named(to_tree(config))
     if trainer.stop_reason and (owed or not trainer.finished):
         words = "".join(f" {key}={value}" for key, value in named.items())
@@ -235,7 +273,7 @@ def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool, score
         return RESUMABLE
     words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
-    last = "none" if score is None else f"{score:,.1f}"
+    last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")
     print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
     return FINISHED
@@ -246,28 +284,7 @@ def describe(memory: Any) -> str:
     return str(memory.describe()) if hasattr(memory, "describe") else type(memory).__name__.lower()
 
 
-@contextlib.contextmanager
-def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP save and stop after the present block; a second one ends the process at once."""
-
-    def handle(number: int, _frame: Any) -> None:
-        if trainer.stop_reason:
-            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"\n")  # the bar had hidden the cursor
-            os._exit(128 + number)
-        trainer.stop(signal.Signals(number).name)
-        os.write(2, b"\nstopping: saving after this block; once more to quit at once\n")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
+make_callable(__name__, train)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,6 +23,7 @@ class Trainer:
     updates           gradient steps so far
     wall_time         seconds of training over all sittings of the run
     metrics           those of the latest update, (S,) tensors still on the device
+    scores            the latest evaluation's mean return of each learner; empty before the first
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Trainer:
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
         self.metrics: Metrics = {}
+        self.scores: list[float] = []
         self.stop_reason: str | None = None
 
     def run(self) -> None:
@@ -97,6 +99,7 @@ class Trainer:
             "warmup_env_steps": self.warmup_env_steps,
             "wall_time": self.wall_time,
             "metrics": dict(self.metrics),
+            "scores": self.scores,
             "algorithm": dict(self.algorithm.state_dict()),
             "updater": self.updater.state_dict(),
             "collector": self.collector.state_dict(),
@@ -108,6 +111,7 @@ class Trainer:
         self.env_steps = self.previous_env_steps = state["env_steps"]
         self.warmup_env_steps, self.earlier_wall_time = state["warmup_env_steps"], state["wall_time"]
         self.metrics = {name: torch.from_numpy(value) for name, value in state["metrics"].items()}
+        self.scores = state.get("scores", [])  # a checkpoint of before they were kept has none
         self.algorithm.load_state_dict({name: torch.from_numpy(value) for name, value in state["algorithm"].items()})
         self.updater.load_state_dict(state["updater"])
         self.collector.load_state_dict(state["collector"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from dsac import checkpoint
 from dsac.config import TrainConfig, compose, load
-from dsac.train import train
+from dsac.train import run_sitting
 
 SMALL = "env=InvertedPendulum threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"
 OFF_POLICY = "updates_per_env_step=0.25 algo.batch_size=8 algo.replay_capacity=200 algo.warmup_env_steps=40"
@@ -36,6 +36,11 @@ def only_run(runs: Path) -> Path:
     return config.parent
 
 
+def train(config: TrainConfig, run: Path | None, tasks: Sequence[Callable[[Any], None]] = ()) -> int:
+    """A sitting of a new run, or of the one in the folder `run`; the exit code."""
+    return run_sitting(config, run, tasks).exit_code
+
+
 def train_whole(config: TrainConfig) -> Path:
     """Train without a break; the run folder."""
     assert train(config, None) == 0
@@ -53,11 +58,10 @@ def stop_at(env_steps: int, warmup_env_steps: int = 0) -> Callable[[Any], None]:
 
 
 def final_state(run: Path) -> dict[str, np.ndarray]:
-    """Every array and value of the newest checkpoint by its path, but for the wall time."""
+    """Every array and value of the newest checkpoint by its path, but for the wall time and the scores."""
     state, _ = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
     flat = flatten(state["trainer"])
-    del flat["wall_time"]
-    return flat
+    return {path: value for path, value in flat.items() if path.partition(".")[0] not in ("wall_time", "scores")}
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, np.ndarray]:

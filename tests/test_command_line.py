@@ -26,14 +26,15 @@ from small_runs import (
     small_config,
     small_words,
     stop_at,
+    train,
     train_whole,
 )  # fmt: skip
 
 from dsac import checkpoint, evaluate, exit_codes, tasks
 from dsac.algorithms import names
 from dsac.exit_codes import guarded
-from dsac.runs import load_policy
-from dsac.train import main, train
+from dsac.runs import load_policy, read_policy
+from dsac.train import main
 from envs.contract import EnvironmentFault
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +73,7 @@ def test_train_evaluate_stop_resume(algo: str, tmp_path: Path, capsys: pytest.Ca
     assert_same(final_state(run), final_state(whole))
     assert lasting_rows(run) == lasting_rows(whole)
     for which in ("best", "last"):
-        assert_same(*({k: v.numpy() for k, v in load_policy(r, which)[0].state_dict().items()} for r in (run, whole)))
+        assert_same(*({k: v.numpy() for k, v in load_policy(r, which).state_dict().items()} for r in (run, whole)))
     sittings = json.loads((run / "run.json").read_text())["sittings"]
     assert len(sittings) == 4
     assert sittings[0]["at_env_steps"] == 0
@@ -429,7 +430,7 @@ def test_help_shows_an_algorithms_settings(capsys: pytest.CaptureFixture[str]):
 
 def test_policy_is_what_the_run_learned(finished: Path):
     """Catches a last policy that lags behind the checkpoint."""
-    policy, manifest = load_policy(finished, "last")
+    policy, manifest = read_policy(finished, "last", 0)
     state, newest = checkpoint.read(checkpoint.committed(finished / "checkpoints")[-1])
     saved = state["trainer"]["algorithm"]["actor.output.weight"][0]
     assert np.array_equal(policy.net.output.weight.numpy(), saved)

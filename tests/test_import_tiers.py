@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
-    ["dsac", "dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    ["dsac.callable_module"],
     ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector"],
@@ -25,10 +26,11 @@ TIERS = [
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
-    ["dsac.exit_codes", "dsac.progress", "dsac.runs"],
+    ["dsac.exit_codes", "dsac.initial_weights", "dsac.progress", "dsac.runs", "dsac.signals"],
     ["dsac.logger"],
     ["dsac.tasks", "dsac.bench_environments"],
     ["dsac.train", "dsac.evaluate", "dsac.bench"],
+    ["dsac"],
 ]
 ONLY_IN = {
     "hydra": {"dsac.config"},

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from small_runs import lasting_rows, only_run, rows, small_config, train_whole
+from small_runs import lasting_rows, only_run, rows, small_config, train, train_whole
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dsac import progress
 from dsac.progress import ProgressBar
-from dsac.train import train
 
 
 class Crash(Exception):
