@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,18 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
         helpers.dismiss()
 
 
+def transitions(env: Any, actions: Iterable[np.ndarray]) -> int:
+    """Step a Gymnasium vector environment; how many of the steps were transitions.
+
+    It answers the action after an episode's end with a reset, which is no step of the task.
+    """
+    count = 0
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        count += len(terminated) - int((terminated | truncated).sum())
+    return count
+
+
 @contextlib.contextmanager
 def gymnasium_contestant(name: str, worlds: int, mode: str) -> Any:
     """Steps Gymnasium's own vector environment, resets included."""
@@ -182,9 +194,7 @@ def gymnasium_contestant(name: str, worlds: int, mode: str) -> Any:
     actions = [env.action_space.sample() for _ in range(20)]
 
     def run() -> int:
-        for action in actions:
-            env.step(action)
-        return len(actions) * worlds
+        return transitions(env, actions)
 
     try:
         yield run
@@ -203,9 +213,7 @@ def envpool_contestant(name: str, worlds: int, threads: int) -> Callable[[], int
     actions = np.random.default_rng(0).uniform(space.low, space.high, (20, worlds, *space.shape)).astype(np.float32)
 
     def run() -> int:
-        for action in actions:
-            env.step(action)
-        return len(actions) * worlds
+        return transitions(env, actions)
 
     return run
 
