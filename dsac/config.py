@@ -49,6 +49,7 @@ class EvalConfig:
     """The eval section of conf/train.yaml."""
 
     episodes: int = at_least(10, 1)
+    video: bool = False
 
 
 @dataclass(frozen=True)

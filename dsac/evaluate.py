@@ -103,6 +103,8 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
 
     policy, manifest = read_policy(run, config.which, config.learner)
     env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
+    if config.video or config.viewer:
+        env.simulator(0)  # refuses a task that cannot be drawn before it is scored
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"
     try:
         result = score(policy, env, config.episodes, config.seed)

@@ -67,6 +67,11 @@ class Curves:
         for tag, value in values.items():
             table.writerow([trainer.env_steps, trainer.updates, f"{trainer.wall_time:.2f}", tag, repr(float(value))])
 
+    def write_film(self, gif: bytes, size: tuple[int, int], trainer: Trainer) -> None:
+        """Append an animated GIF of (width, height) at the trainer's present step; TensorBoard plays it as an image."""
+        image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=gif)
+        self.events.add(summary=Summary(value=[Summary.Value(tag="eval/film", image=image)]), step=trainer.env_steps)
+
     def flush(self) -> int:
         """Write out what is buffered; the length of metrics.csv in bytes."""
         self.events.file.flush()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from dsac import checkpoint
+from dsac import checkpoint, film
 from dsac.data import derived_seed
 from dsac.evaluation import Stopped, score
 from dsac.logger import Logger
+from dsac.policy import Policy
 from dsac.trainer import Trainer
 from envs.contract import VecEnv
 
@@ -20,8 +22,8 @@ class Evaluator:
     and a resumed run repeats them. One that a stop cuts short records nothing and is owed: the resumed run makes it.
     """
 
-    def __init__(self, run: Path, env: VecEnv, episodes: int, logger: Logger) -> None:
-        self.run, self.env, self.episodes, self.logger = run, env, episodes, logger
+    def __init__(self, run: Path, env: VecEnv, episodes: int, logger: Logger, films: bool = False) -> None:
+        self.run, self.env, self.episodes, self.logger, self.films = run, env, episodes, logger, films
         self.best: dict[int, float] = {}
         self.owed = False
 
@@ -51,6 +53,17 @@ class Evaluator:
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}
                 write_policy(self.run / f"learner-{learner}" / "best", policies[learner], facts)
+                if self.films:
+                    self.film(learner, policies[learner], seeds[learner], trainer)
+
+    def film(self, learner: int, policy: Policy, seed: int, trainer: Trainer) -> None:
+        """Film a policy into its learner's curves, on the evaluation's own worlds, which the next one resets anyway."""
+        try:
+            gif = film.gif(policy, self.env, seed)
+        except Exception as error:  # a driver that fails is no reason to lose a run
+            print(f"warning: no film at {trainer.env_steps:,} env steps: {error}", file=sys.stderr)
+            return
+        self.logger.curves[learner].write_film(gif, film.GIF_SIZE, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far by learner, and whether an evaluation is owed."""

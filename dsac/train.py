@@ -152,7 +152,7 @@ def run_sitting(
     """Build the five parts and their tasks, train, save."""
     import torch
 
-    from dsac import evaluation, runs
+    from dsac import evaluation, film, runs
     from dsac.data import derived_seed
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
@@ -161,8 +161,7 @@ def run_sitting(
     from dsac.trainer import every
 
     device = device_for(config)
-    threads = config.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads := config.threads or len(os.sched_getaffinity(0)))
     state, env_steps = (None, 0) if resumed is None else latest(resumed)
     if resumed and state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
         print(f"{resumed} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
@@ -176,6 +175,8 @@ def run_sitting(
     )
 
     facts = runs.facts(config, threads, str(device), env_steps)
+    if config.eval.video:
+        film.check(scoring_worlds)
     if state:
         restore(trainer, state["trainer"])
     elif config.init_from:
@@ -188,7 +189,7 @@ def run_sitting(
     print(f"{where}  ({device}, {threads} threads, {memory})", flush=True)
 
     logger = Logger(run, config.learners, bar or ProgressBar(config.algo.name), state and state["logger"])
-    evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger)
+    evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video)
     saver = Saver(run, evaluator, logger, config.keep_checkpoints, {"versions": facts["versions"]})
     trainer.tasks += [
         logger.show,
