@@ -1,9 +1,12 @@
-"""Links in docs/ resolve, and those to a line show the code that they name."""
+"""Links in docs/ resolve, those to a line show the code that they name, and examples run."""
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,25 @@ def test_a_moved_line_is_found(tmp_path: Path):
     page.write_text("[`gone`](code.py#L1)")
     with pytest.raises(LookupError, match="gone"):
         RELINK["relinked"](page)
+
+
+def run_python(*words: str, cwd: Path) -> str:
+    """What a program prints that runs without an error."""
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_example_runs(tmp_path: Path):
+    """Catches an example that names what is gone, or whose task no longer stops the run early."""
+    out = run_python(str(DOCS / "example.py"), str(tmp_path), cwd=tmp_path)
+    assert "exit code 75" in out
+    assert "force of the cart: [" in out
+
+
+def test_the_code_of_the_api_page_runs(tmp_path: Path):
+    """Catches a page that shows a call which fails."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "api.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 6
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    run_python("page.py", cwd=tmp_path)
