@@ -60,7 +60,7 @@ def made(folder: Path) -> bool:
 
 
 def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, threads: int | None = None) -> VecEnv:
-    """Worlds of a config's task: action units "unit" for training, "env" for scoring, which is on the model as it is."""
+    """Worlds of a config's task: action units "unit" for training, "env" for scoring, on the model as it is."""
     return envs.make(
         env.name,
         num_envs,
