@@ -102,11 +102,13 @@ def frames(
 
 
 def view(model: Any, data: Any) -> Any:
-    """The model's camera "track" where it has one, else one that follows a robot or, where it is fixed, frames it."""
+    """The model's camera "track", or its first, or one that follows a robot or, where it is fixed, frames it."""
     import mujoco
 
     if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0:
         return "track"
+    if model.ncam:
+        return 0
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(model, camera)
     if model.nbody > 1 and model.body_dofnum[1] >= 2:
