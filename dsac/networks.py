@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -111,9 +111,9 @@ class Critics(nn.Module):
     (S, B, O), (S, B, A) -> (S, E, B, outputs): one output for a value, two for the mean and the raw spread of a return.
     """
 
-    def __init__(self, learners: int, critics: int, inputs: int, outputs: int, sizes: Sequence[int], **kwargs: object):
+    def __init__(self, learners: int, critics: int, inputs: int, outputs: int, sizes: Sequence[int], **kwargs: Any):
         super().__init__()
-        self.net = MLP((learners, critics), inputs, outputs, sizes, **kwargs)  # type: ignore[arg-type]  # MLP's own names
+        self.net = MLP((learners, critics), inputs, outputs, sizes, **kwargs)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         return cast("Tensor", self.net(torch.cat([obs, action], -1).unsqueeze(1)))

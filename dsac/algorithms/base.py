@@ -6,6 +6,7 @@ Letters: S learners, N worlds of one learner, T steps, B batch, O observation, A
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -75,7 +76,7 @@ class OffPolicyConfig(AlgorithmConfig):
         return found
 
 
-class Algorithm(nn.Module):
+class Algorithm(nn.Module, ABC):
     """A learner of S policies side by side. Subclasses add networks, `act`, `update` and their Config.
 
     All state is in parameters and buffers, so that state_dict() is the whole of it. `update` reads nothing back to the
@@ -101,9 +102,9 @@ class Algorithm(nn.Module):
         """Draw the parameters, those of learner k from the stream of its own seed."""
         initialise(self, [torch.Generator().manual_seed(derived_seed(seed, "parameters")) for seed in self.seeds])
 
+    @abstractmethod
     def act(self, obs: Tensor, noise: Tensor) -> Tensor:
         """What to do while collecting: raw obs (S, N, O), standard normal noise (S, N, A) -> action (S, N, A)."""
-        raise NotImplementedError  # every algorithm has its own
 
     def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
         """What to do before learning: as `act`, unless an algorithm says otherwise."""
@@ -118,17 +119,17 @@ class Algorithm(nn.Module):
         if self.observations is not None:
             self.observations.observe(torch.as_tensor(block.obs, device=self.device))
 
+    @abstractmethod
     def memory(self, num_envs: int, device: torch.device) -> Memory:
         """The memory this algorithm learns from."""
-        raise NotImplementedError  # every algorithm has its own
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """The standard normal draws that one update takes, by name, without the leading S."""
         return {}
 
+    @abstractmethod
     def update(self, batch: Any, noise: Noise, policy_step: bool) -> Metrics:
         """One gradient step in place; metrics (S,) each."""
-        raise NotImplementedError  # every algorithm has its own
 
     @property
     def device(self) -> torch.device:

@@ -7,7 +7,7 @@ Letters: S learners, N worlds, T steps, B minibatch, O observation, A action.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -191,11 +191,11 @@ class PPO(Algorithm):
             self.kl_coefficient.mul_(factor)
 
 
-def by_learner(net: nn.Module | object, x: Tensor) -> Tensor:
+def by_learner(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a net of (S, B, ...) to a block: (T, S, N, O) -> (T, S, N, ...)."""
     steps, learners, worlds = x.shape[:3]
-    y = net(x.transpose(0, 1).reshape(learners, steps * worlds, -1))  # type: ignore[operator]  # Module or method
-    return y.view(learners, steps, worlds, -1).transpose(0, 1)  # type: ignore[no-any-return]
+    y = net(x.transpose(0, 1).reshape(learners, steps * worlds, -1))
+    return y.view(learners, steps, worlds, -1).transpose(0, 1)
 
 
 def clipped_policy_loss(ratio: Tensor, advantage: Tensor, c: PPOConfig) -> Tensor:
