@@ -3,6 +3,7 @@
 From Python: `train`, `evaluate`, `load_policy`. Each is imported at its first use, so that `import dsac` is light.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from dsac.evaluate import evaluate
     from dsac.runs import load_policy
     from dsac.train import train
+
+# OpenMP's idle threads spin for milliseconds by default and keep the worlds from stepping in the meantime. Read when
+# torch is first imported, hence here.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __all__ = ["evaluate", "load_policy", "train"]
 

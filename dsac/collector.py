@@ -44,8 +44,12 @@ class Collector:
         self.invalid_steps = np.zeros(shape[0], np.int64)
         self.finished: list[list[Episode]] = [[] for _ in self.envs]
 
-    def gather(self, act: Act, steps: int) -> Transition:
-        """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new."""
+    def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
+        """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new.
+
+        meanwhile: called once the first actions are chosen, before the worlds step: what it launches on a device runs
+        beside them.
+        """
         learners, worlds, obs_dim = self.obs.shape
         shape = (steps, learners, worlds)
         block = Transition(
@@ -61,6 +65,8 @@ class Collector:
             noise = torch.stack([self.draw(generator) for generator in self.generators])
             action = act(torch.as_tensor(self.obs, device=self.device), noise.to(self.device)).cpu().numpy()
             block.obs[t], block.action[t] = self.obs, action
+            if t == 0:
+                meanwhile()
             for learner, env in enumerate(self.envs):
                 step = env.step(action[learner])
                 block.reward[t, learner], block.next_obs[t, learner] = step.reward, step.next_obs

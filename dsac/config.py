@@ -59,12 +59,15 @@ class TrainConfig:
     env: EnvConfig
     algo: Any
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    experiment: str | None = None
     seed: int = at_least(0, 0)
     learners: int = at_least(1, 1)
     total_env_steps: int = at_least(30_000_000, 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     threads: int | None = at_least(None, 1)
-    accelerate: str = choice("eager", "eager")
+    accelerate: str = choice("auto", "auto", "eager", "compile", "graph")
+    precision: str = choice("float32", "float32", "tf32", "bfloat16")
+    overlap: bool = False
     log_every_env_steps: int = at_least(2_000, 1)
     eval_every_env_steps: int = at_least(50_000, 1)
     checkpoint_every_env_steps: int = at_least(500_000, 1)
@@ -91,7 +94,7 @@ def conf_folder() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """The yaml files of a group: algo, env."""
+    """The yaml files of a group: algo, env, experiment."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
@@ -136,6 +139,9 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
             problems.append(
                 f"{key}={values[key]} and algo.{key}={values[f'algo.{key}']} say the same: give one of them"
             )
+    problems += apply_experiment(
+        tree, plain_value(values["experiment"]) if "experiment" in values else tree["experiment"]
+    )
     known = flat_keys(tree)
     for key, value in values.items():
         section, _, name = key.partition(".")
@@ -146,6 +152,22 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
         elif section not in refused:
             problems.append(unknown_key(key, known))
     return tree
+
+
+def apply_experiment(tree: dict[str, Any], name: Any) -> list[str]:
+    """Set what conf/experiment/<name>.yaml says of the tree's algorithm; what is wrong with the choice."""
+    if not isinstance(name, str):
+        return []  # null, or a value that the loader refuses
+    if name not in choices("experiment"):
+        near = difflib.get_close_matches(name, choices("experiment"), 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(choices('experiment'))}"
+        return [f"experiment={name}: {hint}"]
+    settings = yaml.safe_load((conf_folder() / "experiment" / f"{name}.yaml").read_text())["algo"]
+    algorithm = tree["algo"]["name"]
+    if algorithm not in settings:
+        return [f"experiment={name} says nothing of algo={algorithm}: it knows {', '.join(settings)}"]
+    tree["algo"] |= settings[algorithm]
+    return []
 
 
 def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -257,6 +279,8 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
         found.append(problem)
     if config and config.algo:
         found += getattr(config.algo, "problems", list)()
+        if config.overlap and not config.algo.off_policy:
+            found.append(f"overlap=true: {config.algo.name} learns from the newest block alone and must wait for it")
     if found or config is None:
         raise ConfigError(*found)
     return config

@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "tanh": torch.tanh,
 }
+FEW_OUTPUTS = 8
 
 
 class EnsembleLinear(nn.Module):
@@ -27,13 +28,18 @@ class EnsembleLinear(nn.Module):
 
     Parameters: weight (*leading, inputs, outputs), bias (*leading, 1, outputs). Input (*leading, B, inputs), where
     a leading 1 is broadcast. Each slice is initialised by itself: uniform within 1/sqrt(inputs) like torch's Linear,
-    or orthogonal with `gain` and zero bias.
+    or orthogonal with `gain` and zero bias. Products are taken in `precision`, the rest in the parameters' own type.
     """
+
+    precision: torch.dtype | None = None
 
     def __init__(self, leading: Sequence[int], inputs: int, outputs: int, gain: float | None = None) -> None:
         super().__init__()
         self.leading, self.gain = tuple(leading), gain
-        self.weight = nn.Parameter(torch.zeros(*leading, inputs, outputs))
+        weight = torch.zeros(*leading, inputs, outputs)
+        if outputs < FEW_OUTPUTS:
+            weight = weight.mT.contiguous().mT  # in memory the other way round, see `product`
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(*leading, 1, outputs))
 
     @torch.no_grad()
@@ -43,20 +49,42 @@ class EnsembleLinear(nn.Module):
         biases = self.bias[learner].reshape(len(weights), -1)
         bound = 1 / math.sqrt(self.weight.shape[-2])
         for weight, bias in zip(weights, biases, strict=True):
+            drawn = torch.empty(weight.shape, dtype=weight.dtype)
             if self.gain is None:
-                weight.uniform_(-bound, bound, generator=generator)
+                weight.copy_(drawn.uniform_(-bound, bound, generator=generator))
                 bias.uniform_(-bound, bound, generator=generator)
             else:
-                nn.init.orthogonal_(weight, self.gain, generator=generator)
+                weight.copy_(nn.init.orthogonal_(drawn, self.gain, generator=generator))
                 bias.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(*leading, B, inputs) -> (*leading, B, outputs)"""
-        if not self.leading:
-            return torch.addmm(self.bias, x, self.weight)
-        x = x.expand(*self.leading, *x.shape[-2:]).flatten(0, -3)
-        y = torch.baddbmm(self.bias.flatten(0, -3), x, self.weight.flatten(0, -3))
-        return y.view(*self.leading, *y.shape[-2:])
+    def forward(self, *parts: Tensor) -> Tensor:
+        """(*leading, B, inputs), or parts of it side by side along the inputs -> (*leading, B, outputs).
+
+        Parts are not joined, so that a part without a gradient costs none.
+        """
+        widths = [part.shape[-1] for part in parts]
+        weights = torch.split(self.weight, widths, -2) if len(parts) > 1 else [self.weight]
+        products = [self.product(part, weight) for part, weight in zip(parts, weights, strict=True)]
+        return sum(products[1:], products[0] + self.bias)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x @ weight: (*leading or 1s, B, I), (*leading, I, O) -> (*leading, B, O)."""
+        if self.precision is not None:
+            y = matrix_product(x.to(self.precision), weight.to(self.precision), self.leading)
+            return y.to(self.bias.dtype)
+        return matrix_product(x, weight, self.leading)
+
+
+def matrix_product(x: Tensor, weight: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """x @ weight as one batched product, (*leading, B, O).
+
+    With few outputs y.T = weight.T @ x.T is up to five times faster than y = x @ weight, if weight.T is contiguous.
+    """
+    if not leading:
+        return x @ weight
+    x, weight = x.expand(*leading, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3)
+    y = torch.bmm(weight.mT, x.mT).mT if weight.shape[-1] < FEW_OUTPUTS else torch.bmm(x, weight)
+    return y.view(*leading, *y.shape[-2:])
 
 
 class EnsembleLayerNorm(nn.Module):
@@ -95,14 +123,14 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(EnsembleLayerNorm(leading, size) for size in sizes) if layer_norm else None
         self.output = EnsembleLinear(leading, widths[-1], outputs, output_gain)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *parts: Tensor) -> Tensor:
         activate = ACTIVATIONS[self.activation]
         for index, layer in enumerate(self.hidden):
-            x = layer(x)
+            x = layer(*parts)
             if self.norms is not None:
                 x = self.norms[index](x)
-            x = activate(x)
-        return cast("Tensor", self.output(x))
+            parts = (activate(x),)
+        return cast("Tensor", self.output(*parts))
 
 
 class Critics(nn.Module):
@@ -116,7 +144,7 @@ class Critics(nn.Module):
         self.net = MLP((learners, critics), inputs, outputs, sizes, **kwargs)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        return cast("Tensor", self.net(torch.cat([obs, action], -1).unsqueeze(1)))
+        return cast("Tensor", self.net(obs.unsqueeze(1), action.unsqueeze(1)))
 
 
 def initialise(module: nn.Module, generators: Sequence[torch.Generator]) -> None:

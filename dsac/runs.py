@@ -82,7 +82,7 @@ def config_hash(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(to_tree(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def facts(config: TrainConfig, threads: int, device: str, env_steps: int) -> dict[str, Any]:
+def facts(config: TrainConfig, torch_threads: int, env_steps: int) -> dict[str, Any]:
     """What a reader needs to repeat a sitting: versions, revision, config, processor, threads. No names of hosts."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -90,10 +90,14 @@ def facts(config: TrainConfig, threads: int, device: str, env_steps: int) -> dic
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
         "git_revision": revision(),
         "config_hash": config_hash(config),
-        "device": device,
+        "device": config.device,
+        "accelerate": config.accelerate,
+        "precision": config.precision,
         "cpu": processor(),
         "cores": os.cpu_count(),
-        "threads": threads,
+        "threads": config.threads,
+        "torch_threads": torch_threads,
+        "policy_lag_blocks": int(config.overlap),
     }
 
 

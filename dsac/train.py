@@ -5,7 +5,6 @@ Composes the config, builds five things, hands them and the periodic tasks to th
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ from dsac.progress import ProgressBar
 from dsac.strict import as_word
 
 if TYPE_CHECKING:
-    import torch
-
     from dsac.trainer import Task, Trainer
 
 FREE_ON_RESUME = (
@@ -56,6 +53,7 @@ python -m dsac.evaluate run=<run>         score a policy of a run
 env    {envs}
 algo   {algos}
        `algo=NAME --help` lists the algorithm's own settings
+       experiment=NAME  settings by name: {experiments}
 exit   0 finished, 2 usage, 3 environment, 5 storage, 6 resources, 75 stopped and resumable
 
 """
@@ -99,7 +97,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def print_help(words: Sequence[str]) -> None:
     """The usage and every setting with its default, straight from the yaml that holds them."""
-    print(HELP.format(envs=" ".join(choices("env")), algos=" ".join(choices("algo"))))
+    print(
+        HELP.format(
+            envs=" ".join(choices("env")), algos=" ".join(choices("algo")), experiments=" ".join(choices("experiment"))
+        )
+    )
     for word in words:
         group, _, name = word.partition("=")
         if known_choice(group, name) in choices(group):
@@ -152,7 +154,7 @@ def run_sitting(
     """Build the five parts and their tasks, train, save."""
     import torch
 
-    from dsac import evaluation, film, runs
+    from dsac import evaluation, film, machine, runs
     from dsac.data import derived_seed
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
@@ -160,21 +162,24 @@ def run_sitting(
     from dsac.tasks import Evaluator, Saver
     from dsac.trainer import every
 
-    device = device_for(config)
-    torch.set_num_threads(threads := config.threads or len(os.sched_getaffinity(0)))
+    config, remarks = machine.chosen(config)
     state, env_steps = (None, 0) if resumed is None else latest(resumed)
     if resumed and state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
         print(f"{resumed} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
         done = state["trainer"]
         return Outcome(resumed, env_steps, done["updater"]["count"], tuple(done.get("scores", ())), FINISHED)
-    if line := remark(config):
+    for line in filter(None, [remark(config), *remarks]):
         print(f"warning: {line}", file=sys.stderr)
-    trainer = build(config, device, threads)
+    trainer = build(config)
     scoring_worlds = runs.make_worlds(
-        config.env, evaluation.worlds(config.eval.episodes), derived_seed(config.seed, "evaluation"), "env", threads
+        config.env,
+        evaluation.worlds(config.eval.episodes),
+        derived_seed(config.seed, "evaluation"),
+        "env",
+        config.threads,
     )
 
-    facts = runs.facts(config, threads, str(device), env_steps)
+    facts = runs.facts(config, torch.get_num_threads(), env_steps)
     if config.eval.video:
         film.check(scoring_worlds)
     if state:
@@ -184,9 +189,8 @@ def run_sitting(
     run = resumed or runs.create(config)
     runs.save_config(run, config)
     runs.record(run, facts)
-    memory = describe(trainer.memory)
     where = f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
-    print(f"{where}  ({device}, {threads} threads, {memory})", flush=True)
+    print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
 
     logger = Logger(run, config.learners, bar or ProgressBar(config.algo.name), state and state["logger"])
     evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video)
@@ -215,8 +219,11 @@ def run_sitting(
     return Outcome(run, trainer.env_steps, trainer.updates, tuple(trainer.scores), code)
 
 
-def build(config: TrainConfig, device: torch.device, threads: int) -> Trainer:
+def build(config: TrainConfig) -> Trainer:
     """The five parts, without tasks: the worlds in their collector, the algorithm, its updater, its memory, the hub."""
+    import torch
+
+    from dsac import machine
     from dsac.accelerate import Updater
     from dsac.algorithms import load as load_algorithm
     from dsac.collector import Collector
@@ -224,12 +231,16 @@ def build(config: TrainConfig, device: torch.device, threads: int) -> Trainer:
     from dsac.runs import make_worlds
     from dsac.trainer import Trainer
 
+    machine.set_up(config)
+    device = torch.device(config.device)
     seeds = [derived_seed(seed, "environment") for seed in config.seeds]
-    worlds = [make_worlds(config.env, config.algo.num_envs, seed, "unit", threads) for seed in seeds]
+    worlds = [make_worlds(config.env, config.algo.num_envs, seed, "unit", config.threads) for seed in seeds]
     collector = Collector(worlds, config.seeds, device)
     algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
     memory = algorithm.memory(config.algo.num_envs, device)
-    return Trainer(algorithm, Updater(algorithm), collector, memory, [], config.total_env_steps)
+    algorithm.set_precision(config.precision)
+    updater = Updater(algorithm, config.accelerate)
+    return Trainer(algorithm, updater, collector, memory, [], config.total_env_steps, config.overlap)
 
 
 def latest(run: Path) -> tuple[dict[str, Any], int]:
@@ -253,15 +264,6 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     except (KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
-
-
-def device_for(config: TrainConfig) -> torch.device:
-    """The device asked for; auto takes CUDA where there is one. Raises ConfigError for CUDA that is not there."""
-    import torch
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but torch sees no CUDA device here; use device=cpu")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> int:

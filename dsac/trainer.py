@@ -23,6 +23,7 @@ class Trainer:
     updates           gradient steps so far
     wall_time         seconds of training over all sittings of the run
     metrics           those of the latest update, (S,) tensors still on the device
+    overlap           learn from the blocks before while the worlds step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
     """
 
@@ -34,9 +35,10 @@ class Trainer:
         memory: Memory,
         tasks: Sequence[Task],
         total_env_steps: int,
+        overlap: bool = False,
     ) -> None:
         self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
-        self.tasks, self.total_env_steps = list(tasks), total_env_steps
+        self.tasks, self.total_env_steps, self.overlap = list(tasks), total_env_steps, overlap
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
         self.metrics: Metrics = {}
@@ -53,13 +55,19 @@ class Trainer:
             self.gather(self.algorithm.act, learning=True)
 
     def gather(self, act: Act, learning: bool) -> None:
-        """One block through every part: env -> block -> process -> memory -> updates -> statistics -> tasks."""
+        """One block through every part: env -> block -> process -> memory -> updates -> statistics -> tasks.
+
+        With `overlap` the updates that are due for the block before are launched while the worlds take this one, whose
+        actions were chosen first: the policy acts one block late, and in what order things happen is still certain.
+        """
         algorithm = self.algorithm
-        block = self.collector.gather(act, algorithm.horizon)
+        if learning and self.overlap:
+            block = self.collector.gather(act, algorithm.horizon, meanwhile=self.learn)
+        else:
+            block = self.collector.gather(act, algorithm.horizon)
         self.memory.add(algorithm.process(block), counts=learning)
-        if learning:
-            for batch in self.memory.batches():
-                self.metrics |= self.updater(batch)
+        if learning and not self.overlap:
+            self.learn()
         algorithm.observe(block)
         self.previous_env_steps = self.env_steps
         steps = algorithm.horizon * self.collector.num_envs
@@ -69,6 +77,11 @@ class Trainer:
             self.warmup_env_steps += steps
         for task in self.tasks:
             task(self)
+
+    def learn(self) -> None:
+        """The updates that are due."""
+        for batch in self.memory.batches():
+            self.metrics |= self.updater(batch)
 
     def stop(self, reason: str) -> None:
         """End the run after this block."""

@@ -26,7 +26,7 @@ TIERS = [
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
-    ["dsac.exit_codes", "dsac.initial_weights", "dsac.progress", "dsac.runs", "dsac.signals"],
+    ["dsac.exit_codes", "dsac.initial_weights", "dsac.machine", "dsac.progress", "dsac.runs", "dsac.signals"],
     ["dsac.logger"],
     ["dsac.tasks", "dsac.bench_environments"],
     ["dsac.train", "dsac.evaluate", "dsac.bench"],

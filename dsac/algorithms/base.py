@@ -9,14 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from dsac.data import Batch, Transition, derived_seed
 from dsac.fields import at_least, between, choice, positive
-from dsac.networks import MLP, initialise
+from dsac.networks import MLP, EnsembleLinear, initialise
 from dsac.normalization import ObservationNormalizer, ReturnNormalizer
 from dsac.optimizer import Adam
 from dsac.policy import Policy, slice_of
@@ -49,11 +49,18 @@ class AlgorithmConfig:
     learning_rate_schedule: str = choice("constant", "constant", "linear", "cosine")
     observation_normalization: bool = False
     reward_scale: float = positive(1.0)
+    off_policy: ClassVar[bool] = False
+
+    def updates_in(self, env_steps: int) -> float:
+        """Gradient steps that a budget of env steps brings; 0 where that is not known."""
+        return 0.0
 
 
 @dataclass(frozen=True)
 class OffPolicyConfig(AlgorithmConfig):
     """Fields that every algorithm with a replay has."""
+
+    off_policy: ClassVar[bool] = True
 
     updates_per_env_step: float = positive(0.05)
     batch_size: int = at_least(256, 1)
@@ -63,6 +70,9 @@ class OffPolicyConfig(AlgorithmConfig):
     n_step: int = at_least(1, 1)
     tau: float = between(0.005, 0.0, 1.0)
     return_normalization: bool = False
+
+    def updates_in(self, env_steps: int) -> float:
+        return env_steps * self.updates_per_env_step
 
     def problems(self) -> list[str]:
         """Contradictions between fields, one line each."""
@@ -84,6 +94,7 @@ class Algorithm(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Any]]
+    frozen: Tensor
     horizon: int = 1
     warmup_env_steps: int = 0
     delay: int = 1
@@ -97,6 +108,7 @@ class Algorithm(nn.Module, ABC):
         self.observations = (
             ObservationNormalizer(self.learners, spec.obs_dim) if config.observation_normalization else None
         )
+        self.register_buffer("frozen", torch.zeros(self.learners, dtype=torch.bool))
 
     def initialise(self) -> None:
         """Draw the parameters, those of learner k from the stream of its own seed."""
@@ -130,6 +142,23 @@ class Algorithm(nn.Module, ABC):
     @abstractmethod
     def update(self, batch: Any, noise: Noise, policy_step: bool) -> Metrics:
         """One gradient step in place; metrics (S,) each."""
+
+    def set_precision(self, precision: str) -> None:
+        """Take the products of all hidden layers in bfloat16; parameters, outputs and losses keep their own type."""
+        for module in self.modules():
+            if isinstance(module, MLP):
+                for layer in cast("Sequence[EnsembleLinear]", module.hidden):
+                    layer.precision = torch.bfloat16 if precision == "bfloat16" else None
+
+    def freeze_non_finite(self, *values: Tensor) -> Tensor:
+        """Take out of training, for good, each learner with a non-finite number in its values (S, ...); mask (S,).
+
+        Losses and the gradients of the first biases are enough to look at: backwards through the layers above, a NaN
+        or an infinity anywhere in a network reaches them.
+        """
+        for value in values:
+            self.frozen.logical_or_(~torch.isfinite(value.detach().reshape(self.learners, -1).sum(1)))
+        return self.frozen
 
     @property
     def device(self) -> torch.device:

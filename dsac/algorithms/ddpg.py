@@ -68,12 +68,14 @@ class DDPG(OffPolicy):
         actor_loss = -self.critic(batch.obs, torch.tanh(self.actor(batch.obs)))[:, 0, :, 0].mean(1)
         actor_gradients = torch.autograd.grad(actor_loss.sum(), list(self.actor.parameters()))
 
-        self.actor_optimizer.step(actor_gradients)
-        self.critic_optimizer.step(critic_gradients)
+        skip = self.freeze_non_finite(critic_loss, critic_gradients[1], actor_loss, actor_gradients[1])
+        self.actor_optimizer.step(actor_gradients, skip)
+        self.critic_optimizer.step(critic_gradients, skip)
         polyak(self.target_critic, self.critic, self.config.tau)
         polyak(self.target_actor, self.actor, self.config.tau)
         return {
             "q": value.detach().mean(1) / self.reward_factor(),
             "td_error": (value.detach() - target).abs().mean(1) / self.reward_factor(),
             "actor_loss": actor_loss.detach(),
+            "frozen": skip.to(value.dtype),
         }

@@ -100,7 +100,7 @@ class DSACT(OffPolicy):
         alpha = self.log_alpha.exp()  # the old one, also for the targets
 
         mean, sigma = mean_and_sigma(self.critics(batch.obs, batch.action))
-        self.follow_sigma(sigma)
+        sigma_average = self.next_sigma_average(sigma)
         with torch.no_grad():
             next_action, next_log_prob = tanh_normal(*self.heads(self.target_actor, batch.next_obs), noise["target"])
             next_mean, next_sigma = mean_and_sigma(self.target_critics(batch.next_obs, next_action))
@@ -108,7 +108,7 @@ class DSACT(OffPolicy):
             entropy = -alpha[:, None] * next_log_prob
             target_mean, target_draw = targets(batch.reward, batch.discount, next_mean, next_sigma, z, entropy)
         loss = paper_loss if c.critic_loss == "paper" else release_2025_loss
-        critic_loss = loss(mean, sigma, target_mean, target_draw, self.sigma_average, c)
+        critic_loss = loss(mean, sigma, target_mean, target_draw, sigma_average, c)
         critic_gradients = torch.autograd.grad(critic_loss.sum(), list(self.critics.parameters()))
 
         metrics = {
@@ -122,23 +122,27 @@ class DSACT(OffPolicy):
             value = mean_and_sigma(self.critics(batch.obs, action))[0].amin(1)
             actor_loss = (alpha[:, None] * log_prob - value).mean(1)
             actor_gradients = torch.autograd.grad(actor_loss.sum(), list(self.actor.parameters()))
-            self.actor_optimizer.step(actor_gradients)
+            self.freeze_non_finite(actor_loss, actor_gradients[1])
+        skip = self.freeze_non_finite(critic_loss, critic_gradients[1])
+        self.sigma_average.copy_(torch.where(skip[:, None], self.sigma_average, sigma_average))
+        if policy_step:
+            self.actor_optimizer.step(actor_gradients, skip)
             log_prob = log_prob.detach().mean(1)
             if c.learn_temperature:
-                self.temperature_optimizer.step([-(log_prob + self.target_entropy)])
+                self.temperature_optimizer.step([-(log_prob + self.target_entropy)], skip)
             metrics |= {"entropy": -log_prob, "actor_loss": actor_loss.detach()}
-        self.critic_optimizer.step(critic_gradients)
+        self.critic_optimizer.step(critic_gradients, skip)
         if policy_step:
             polyak(self.target_critics, self.critics, c.tau)
             polyak(self.target_actor, self.actor, c.tau)
-        return metrics
+        return metrics | {"frozen": skip.to(mean.dtype)}
 
     @torch.no_grad()
-    def follow_sigma(self, sigma: Tensor) -> None:
-        """Move the average of each critic's spread, before its use: sigma (S, E, B). The first batch sets it."""
+    def next_sigma_average(self, sigma: Tensor) -> Tensor:
+        """The moving average of each critic's spread, sigma (S, E, B) included: (S, E). The first batch sets it."""
         batch_mean = sigma.mean(-1)
         moved = torch.lerp(self.sigma_average, batch_mean, self.config.sigma_average_rate)
-        self.sigma_average.copy_(torch.where(self.critic_optimizer.count[:, None] == 0, batch_mean, moved))
+        return torch.where(self.critic_optimizer.count[:, None] == 0, batch_mean, moved)
 
 
 def mean_and_sigma(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -108,16 +108,19 @@ class DSACv1(OffPolicy):
             value = mean_and_sigma(self.critic(batch.obs, action))[0]
             actor_loss = (alpha[:, None] * log_prob - value).mean(1)
             actor_gradients = torch.autograd.grad(actor_loss.sum(), list(self.actor.parameters()))
-            self.actor_optimizer.step(actor_gradients)
+            self.freeze_non_finite(actor_loss, actor_gradients[1])
+        skip = self.freeze_non_finite(critic_loss, critic_gradients[1])
+        if policy_step:
+            self.actor_optimizer.step(actor_gradients, skip)
             log_prob = log_prob.detach().mean(1)
             if c.learn_temperature:
-                self.temperature_optimizer.step([-(log_prob + self.target_entropy)])
+                self.temperature_optimizer.step([-(log_prob + self.target_entropy)], skip)
             metrics |= {"entropy": -log_prob, "actor_loss": actor_loss.detach()}
-        self.critic_optimizer.step(critic_gradients)
+        self.critic_optimizer.step(critic_gradients, skip)
         if policy_step:
             polyak(self.target_critic, self.critic, c.tau)
             polyak(self.target_actor, self.actor, c.tau)
-        return metrics
+        return metrics | {"frozen": skip.to(mean.dtype)}
 
 
 def mean_and_sigma(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,9 @@ class PPOConfig(AlgorithmConfig):
     advantage_normalization: bool = False
     initial_log_std: float = -0.5
 
+    def updates_in(self, env_steps: int) -> float:
+        return env_steps * self.epochs / self.minibatch_size
+
     def problems(self) -> list[str]:
         """Contradictions between fields, one line each."""
         rows, found = self.horizon * self.num_envs, []
@@ -114,6 +117,7 @@ class PPO(Algorithm):
         )
         self.initialise()
         self.log_std = nn.Parameter(torch.full((learners, 1, spec.action_dim), config.initial_log_std))
+        self.first_critic_bias = len(list(self.actor.parameters())) + 1
         self.trained = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.optimizer = Adam(self.trained, config.learning_rate, epsilon=1e-5)
         self.returns = (
@@ -166,9 +170,10 @@ class PPO(Algorithm):
         value_loss = squared_value_loss(value, batch.value, batch.return_, c.value_clip)
         loss = policy_loss + self.kl_coefficient * kl + c.value_coefficient * value_loss
         gradients = torch.autograd.grad((loss - c.entropy_coefficient * entropy).sum(), self.trained)
+        frozen = self.freeze_non_finite(loss, gradients[1], gradients[self.first_critic_bias])
         if c.target_kl is not None:
             self.stopped.logical_or_(kl.detach() > c.target_kl)
-        self.optimizer.step(clip_by_norm(gradients, c.gradient_clip), self.stopped if c.target_kl is not None else None)
+        self.optimizer.step(clip_by_norm(gradients, c.gradient_clip), self.stopped | frozen)
         self.last_kl.copy_(kl.detach())
         clipped = (ratio < 1 - c.clip_low) | (ratio > 1 + c.clip_high)
         return {
@@ -177,6 +182,7 @@ class PPO(Algorithm):
             "entropy": entropy.detach(),
             "kl": kl.detach(),
             "clip_fraction": clipped.to(ratio.dtype).mean(1),
+            "frozen": frozen.to(ratio.dtype),
             "explained_variance": 1 - (batch.return_ - value.detach()).var(1) / batch.return_.var(1),
         }
 

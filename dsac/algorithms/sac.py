@@ -99,15 +99,18 @@ class SAC(OffPolicy):
             actor_value = self.critics(batch.obs, action).squeeze(-1).amin(1)
             actor_loss = (alpha[:, None] * log_prob - actor_value).mean(1)
             actor_gradients = torch.autograd.grad(actor_loss.sum(), list(self.actor.parameters()))
-            self.actor_optimizer.step(actor_gradients)
+            self.freeze_non_finite(actor_loss, actor_gradients[1])
+        skip = self.freeze_non_finite(critic_loss, critic_gradients[1])
+        if policy_step:
+            self.actor_optimizer.step(actor_gradients, skip)
             log_prob = log_prob.detach().mean(1)
             if c.learn_temperature:
-                self.temperature_optimizer.step([-(log_prob + self.target_entropy)])
+                self.temperature_optimizer.step([-(log_prob + self.target_entropy)], skip)
             metrics |= {"entropy": -log_prob, "actor_loss": actor_loss.detach()}
-        self.critic_optimizer.step(critic_gradients)
+        self.critic_optimizer.step(critic_gradients, skip)
         if policy_step:
             polyak(self.target_critics, self.critics, c.tau)
-        return metrics
+        return metrics | {"frozen": skip.to(value.dtype)}
 
 
 def squared_error(value: Tensor, target: Tensor) -> Tensor:

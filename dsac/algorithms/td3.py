@@ -83,13 +83,16 @@ class TD3(OffPolicy):
             action = torch.tanh(self.actor(batch.obs))
             actor_loss = -self.critics(batch.obs, action)[:, 0, :, 0].mean(1)
             actor_gradients = torch.autograd.grad(actor_loss.sum(), list(self.actor.parameters()))
-            self.actor_optimizer.step(actor_gradients)
+            self.freeze_non_finite(actor_loss, actor_gradients[1])
             metrics |= {"actor_loss": actor_loss.detach()}
-        self.critic_optimizer.step(critic_gradients)
+        skip = self.freeze_non_finite(critic_loss, critic_gradients[1])
+        if policy_step:
+            self.actor_optimizer.step(actor_gradients, skip)
+        self.critic_optimizer.step(critic_gradients, skip)
         if policy_step or not c.delay_targets:
             polyak(self.target_critics, self.critics, c.tau)
             polyak(self.target_actor, self.actor, c.tau)
-        return metrics
+        return metrics | {"frozen": skip.to(value.dtype)}
 
 
 def squared_error(value: Tensor, target: Tensor) -> Tensor:
