@@ -1,8 +1,8 @@
-"""How one update is run: it draws the noise, picks the static variant, and keeps the counter that decides which.
+"""How an algorithm's `update` and `act` are run.
 
-`eager`    runs the algorithm's update as it is written.
-`compile`  traces each variant once - forward, backward, optimizers and targets - into one graph and compiles it.
-`graph`    on CUDA: the same, captured as one CUDA graph, which the host launches without waiting for it.
+`eager`    as they are written.
+`compile`  each traced once - forward, backward, optimizers and targets alike - into one graph, which is compiled.
+`graph`    on CUDA: the compiled graph captured as one CUDA graph, which the host launches without waiting for it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from dsac.algorithms.base import Algorithm, Metrics, Noise
 from dsac.data import derived_seed
 from dsac.optimizer import Adam
 
-Run = Callable[[Any, Noise], Metrics]
+Outputs = dict[str, Tensor]
+Run = Callable[..., Outputs]
 
 
 class Updater:
     """Callable on a batch: one gradient step of every learner, metrics (S,) each on the device.
 
+    It draws the noise, picks the static variant - with a policy step or without - and keeps the counter that decides.
     mode: eager, compile or graph.
     count: updates done so far; the policy moves on those that are multiples of the algorithm's delay, 0 included.
     """
@@ -38,12 +40,21 @@ class Updater:
         self.variants: dict[bool, Run] = {}
 
     def __call__(self, batch: Any) -> Metrics:
-        noise = self.draw()
+        inputs = (*batch, *self.draw().values())
         policy_step = self.count % self.algorithm.delay == 0
         self.count += 1
         if policy_step not in self.variants:
-            self.variants[policy_step] = variant(self.algorithm, self.mode, batch, noise, policy_step)
-        return self.variants[policy_step](batch, noise)
+            self.variants[policy_step] = self.variant(type(batch), len(batch), policy_step, inputs)
+        return self.variants[policy_step](*inputs)
+
+    def variant(self, kind: type[Any], fields: int, policy_step: bool, inputs: Sequence[Tensor]) -> Run:
+        """The update with its policy step or without, as a function of the batch's fields and the noise."""
+
+        def update(*inputs: Tensor) -> Outputs:
+            noise = dict(zip(self.noise, inputs[fields:], strict=True))
+            return self.algorithm.update(kind(*inputs[:fields]), noise, policy_step)
+
+        return accelerated(self.algorithm, update, inputs, self.mode)
 
     def draw(self) -> Noise:
         """The standard normal draws of one update, each learner's from its own generator."""
@@ -64,46 +75,59 @@ class Updater:
             generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
 
 
-def variant(algorithm: Algorithm, mode: str, batch: Any, noise: Noise, policy_step: bool) -> Run:
-    """The update with its policy step or without, in one of the modes; batch and noise tell the shapes."""
+class Actor:
+    """The algorithm's `act`, run in the same mode as its updates; compiled at the first call."""
+
+    def __init__(self, algorithm: Algorithm, mode: str) -> None:
+        self.algorithm, self.mode = algorithm, mode
+        self.run: Run | None = None
+
+    def __call__(self, obs: Tensor, noise: Tensor) -> Tensor:
+        if self.run is None:
+            self.run = accelerated(
+                self.algorithm, lambda *inputs: {"action": self.algorithm.act(*inputs)}, (obs, noise), self.mode
+            )
+        return self.run(obs, noise)["action"]
+
+
+def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], mode: str) -> Run:
+    """The function of inputs and the algorithm's own tensors in one of the modes; `inputs` tell the shapes."""
     if mode == "eager":
-        return lambda batch, noise: algorithm.update(batch, noise, policy_step)
-    run = compiled(algorithm, batch, noise, policy_step)
-    return captured(algorithm, run, batch, noise) if mode == "graph" else run
+        return function
+    run = compiled(algorithm, function, inputs)
+    return captured(algorithm, run, inputs) if mode == "graph" else run
 
 
-def compiled(algorithm: Algorithm, batch: Any, noise: Noise, policy_step: bool) -> Run:
-    """One variant of the update as one compiled graph over the algorithm's own tensors, which it updates in place."""
+def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
+    """A function as one compiled graph over the algorithm's own tensors, which it updates in place."""
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     state = [*algorithm.parameters(), *algorithm.buffers()]
-    graph, names = traced(algorithm, state, batch, noise, policy_step)
+    graph, names = traced(algorithm, function, state, inputs)
     tensors = [tensor.detach() for tensor in state]
     shapes = FakeTensorMode(shape_env=ShapeEnv())  # only with a shape environment is the compiler's cache on disk used
     with torch.no_grad():
-        inputs: list[Any] = [
-            shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *batch, *noise.values())
-        ]
-        # On a GPU the graph spares the host's work; on the CPU a wrapper in C++ makes it small.
+        examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
+        # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
         with inductor.patch(cpp_wrapper=algorithm.device.type == "cpu"):
-            call = inductor_compile(graph, inputs)
+            call = inductor_compile(graph, examples)
 
     @torch.no_grad()
-    def run(batch: Any, noise: Noise) -> Metrics:
-        return dict(zip(names, call(*tensors, *batch, *noise.values()), strict=True))
+    def run(*inputs: Tensor) -> Outputs:
+        return dict(zip(names, call(*tensors, *inputs), strict=True))
 
     return run
 
 
 def traced(
-    algorithm: Algorithm, state: Sequence[Tensor], batch: Any, noise: Noise, policy_step: bool
+    algorithm: Algorithm, function: Run, state: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[torch.fx.GraphModule, list[str]]:
-    """The operations of one variant as a functional graph of (*state, *batch, *noise), and the metrics' names.
+    """The operations of a function as a functional graph of (*state, *inputs), and the names of its outputs.
 
-    Tracing runs the update, whose traces on the state are undone. It sees below autograd, so that the graph holds
+    Tracing runs the function, whose traces on the state are undone. It sees below autograd, so that the graph holds
     forward and backward alike; what is computed twice is then computed once, and state is written at the end.
     """
     from torch.func import functionalize
@@ -112,17 +136,17 @@ def traced(
 
     names: list[str] = []
 
-    def update(*_: Tensor) -> list[Tensor]:  # the arguments are the tensors that the update reaches by itself
-        metrics = algorithm.update(batch, noise, policy_step)
-        names[:] = metrics
-        return list(metrics.values())
+    def flat(*tensors: Tensor) -> list[Tensor]:  # the state among them are the very tensors that the function reaches
+        outputs = function(*tensors[len(state) :])
+        names[:] = outputs
+        return list(outputs.values())
 
     optimizers = [module for module in algorithm.modules() if isinstance(module, Adam)]
     saved = [tensor.detach().clone() for tensor in state]
     for optimizer in optimizers:
         optimizer.fused = False
     try:
-        graph = make_fx(update)(*state, *batch, *noise.values())
+        graph = make_fx(flat)(*state, *inputs)
     finally:
         for optimizer in optimizers:
             optimizer.fused = True
@@ -131,9 +155,8 @@ def traced(
                 tensor.copy_(before)
     if reached := [node.target for node in graph.graph.nodes if node.op == "get_attr"]:
         raise AssertionError(f"the update reaches tensors that are neither state nor input: {reached}")
-    inputs = [tensor.detach() for tensor in (*saved, *batch, *noise.values())]
     with torch.no_grad():
-        functional = make_fx(functionalize(graph))(*inputs)
+        functional = make_fx(functionalize(graph))(*saved, *inputs)
     functional = cast("Any", CSEPass()(functional)).graph_module
     functional.graph.eliminate_dead_code()
     functional.recompile()
@@ -142,29 +165,26 @@ def traced(
     return functional, names
 
 
-def captured(algorithm: Algorithm, run: Run, batch: Any, noise: Noise) -> Run:
-    """A run as one CUDA graph; its inputs are copied into fixed places, its metrics stay valid until the next run."""
-    places = [tensor.clone() for tensor in (*batch, *noise.values())]
-    fixed_batch = type(batch)(*places[: len(batch)])
-    fixed_noise = dict(zip(noise, places[len(batch) :], strict=True))
-    state = [*algorithm.parameters(), *algorithm.buffers()]
-    saved = [tensor.detach().clone() for tensor in state]
+def captured(algorithm: Algorithm, run: Run, inputs: Sequence[Tensor]) -> Run:
+    """A run as one CUDA graph; inputs are copied into fixed places, outputs stay valid until the next run."""
+    places = [tensor.clone() for tensor in inputs]
+    state = [tensor.detach() for tensor in (*algorithm.parameters(), *algorithm.buffers())]
+    saved = [tensor.clone() for tensor in state]
     cuda: Any = torch.cuda
     side = cuda.Stream(algorithm.device)
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):  # libraries choose their kernels and buffers before the capture
-            run(fixed_batch, fixed_noise)
+            run(*places)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        metrics = run(fixed_batch, fixed_noise)
-    with torch.no_grad():
-        torch._foreach_copy_([tensor.detach() for tensor in state], saved)
+        outputs = run(*places)
+    torch._foreach_copy_(state, saved)
 
-    def replay(batch: Any, noise: Noise) -> Metrics:
-        torch._foreach_copy_(places, [*batch, *noise.values()])
+    def replay(*inputs: Tensor) -> Outputs:
+        torch._foreach_copy_(places, list(inputs))
         graph.replay()
-        return metrics
+        return outputs
 
     return replay

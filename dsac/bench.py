@@ -12,7 +12,12 @@ from typing import Any
 from dsac.config import ConfigError
 from dsac.strict import plain_value, read
 
-VERBS = {"envs": "dsac.bench_environments"}
+VERBS = {
+    "update": "dsac.bench_updates",
+    "replay": "dsac.bench_replay",
+    "envs": "dsac.bench_environments",
+    "train": "dsac.bench_training",
+}
 HELP = """\
 python -m dsac.bench <verb> [key=value ...] [--json]
 

@@ -85,13 +85,14 @@ def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> 
 
 def as_type(value: Any, wanted: Any) -> Any:
     """`value` as the wanted plain type, nothing lost: 1e6 is an int, 1.5 is not. Raises TypeError or ValueError."""
-    if wanted == tuple[int, ...]:
+    if typing.get_origin(wanted) is tuple:
+        wanted_entry = typing.get_args(wanted)[0]
         if isinstance(value, str) and "," in value:
             value = [plain_value(entry) for entry in value.split(",")]
         if not isinstance(value, list | tuple) or not value:
             raise TypeError
-        entries = tuple(as_type(entry, int) for entry in value)
-        if min(entries) < 1:
+        entries = tuple(as_type(entry, wanted_entry) for entry in value)
+        if wanted_entry is int and min(entries) < 1:
             raise ValueError
         return entries
     if wanted is bool or isinstance(value, bool):
@@ -112,6 +113,8 @@ def as_type(value: Any, wanted: Any) -> Any:
 def describe_type(wanted: Any) -> str:
     """A type in words for an error line."""
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word"}
+    if wanted == tuple[str, ...]:
+        return "a list of words, such as Hopper,Ant"
     return words.get(wanted, "a list of positive whole numbers, such as [256,256]")
 
 

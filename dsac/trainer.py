@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dsac.accelerate import Updater
+from dsac.accelerate import Actor, Updater
 from dsac.algorithms.base import Algorithm, Memory, Metrics
 from dsac.collector import Act, Collector
 
@@ -38,6 +38,7 @@ class Trainer:
         overlap: bool = False,
     ) -> None:
         self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
+        self.act = Actor(algorithm, updater.mode)
         self.tasks, self.total_env_steps, self.overlap = list(tasks), total_env_steps, overlap
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
@@ -52,7 +53,7 @@ class Trainer:
             self.gather(self.algorithm.warmup_act, learning=False)
         while not self.finished and not self.stop_reason:
             self.algorithm.set_progress(self.env_steps / self.total_env_steps)
-            self.gather(self.algorithm.act, learning=True)
+            self.gather(self.act, learning=True)
 
     def gather(self, act: Act, learning: bool) -> None:
         """One block through every part: env -> block -> process -> memory -> updates -> statistics -> tasks.
