@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dsac.fields import at_least, choice
+from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.strict import lists, plain_value, read, shown, unknown_key
 
 
@@ -79,6 +80,7 @@ class TrainConfig:
 
 
 GROUPS = ("algo", "env")  # words that choose a file below conf/
+BEFORE_A_RUN = ("resume", "experiment")  # words that say where the settings of a run come from, and are none of them
 SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level words for fields of the algorithm
 CADENCES = ("log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps")
 
@@ -91,7 +93,7 @@ def conf_folder() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """The yaml files of a group: algo, env."""
+    """The yaml files of a group: algo, env, experiment."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
@@ -124,13 +126,16 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
             problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
         else:
             pairs.append((key, value))
-    chosen = {key: value for key, value in pairs if key in GROUPS}
+    recipe = recipe_named(dict(pairs), problems)
+    chosen = {group: str(recipe[group]["name"]) for group in GROUPS if "name" in recipe.get(group, {})}
+    chosen |= {key: value for key, value in pairs if key in GROUPS}
     refused = {group: problem for group, name in chosen.items() if (problem := unknown_choice(group, name))}
     problems += refused.values()
     chosen = {group: name for group, name in chosen.items() if group not in refused}
     tree = composed({group: known_choice(group, name) for group, name in chosen.items()})
+    merge(tree, recipe)
 
-    values = {key: value for key, value in pairs if key not in GROUPS}
+    values = {key: value for key, value in pairs if key not in (*GROUPS, "experiment")}
     for key in SHORTCUTS:
         if key in values and f"algo.{key}" in values:
             problems.append(
@@ -146,6 +151,29 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
         elif section not in refused:
             problems.append(unknown_key(key, known))
     return tree
+
+
+def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The recipe of the word experiment=, or nothing. A module of the user's own must be named beside it."""
+    name = given.get("experiment", "null")
+    if name == "null":
+        return {}
+    try:
+        recipe = read_recipe(recipe_path(name, conf_folder() / "experiment"))
+    except ValueError as error:
+        problems.append(f"experiment={name}: {error}")
+        return {}
+    sections = {group: recipe.setdefault(group, {}) for group in GROUPS}
+    if wrong := [key for key, section in sections.items() if not isinstance(section, dict)]:
+        problems.append(f"experiment={name}: {wrong[0]} must be a section of keys, its choice the key name")
+        return {}
+    problems += [f"experiment={name}: a recipe cannot say {key}" for key in BEFORE_A_RUN if recipe.pop(key, None)]
+    shortcuts = {key: recipe.pop(key) for key in SHORTCUTS if key in recipe}
+    sections["algo"].update((key, value) for key, value in shortcuts.items() if value is not None)
+    modules = modules_named(sections)
+    missing = [f"{key}={value}" for key, value in modules.items() if given.get(key) != value]
+    problems += [f"experiment={name} imports a module of your own: name it again, {word}" for word in missing]
+    return {} if missing else recipe
 
 
 def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -236,7 +264,7 @@ def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
 def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
     """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with every problem, those given too."""
     found = list(problems)
-    tree = {key: copy.copy(value) for key, value in tree.items() if key != "resume"}
+    tree = {key: copy.copy(value) for key, value in tree.items() if key not in BEFORE_A_RUN}
     algo = tree.get("algo")
     for key in SHORTCUTS:
         value = tree.pop(key, None)
