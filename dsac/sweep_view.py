@@ -50,7 +50,7 @@ class View:
             self.drawn = time.monotonic()
             for run in runs:
                 if run.state in (TRAINING, ELSEWHERE):
-                    self.say("  ".join(part for part in (run.planned.title, *columns(run)) if part))
+                    self.say(plain_line(run))
             self.say(summary(runs, self.jobs))
 
     def say(self, line: str) -> None:
@@ -65,23 +65,31 @@ def event(run: Run) -> str:
     return f"{run.state}  {run.planned.title}{at}{score}{why}"
 
 
-def columns(run: Run) -> tuple[str, ...]:
-    """Steps, rates, time left and score of a run, empty where not known."""
+def cells(run: Run) -> dict[str, str]:
+    """The numbers of a run by the heads of their columns, empty where not known."""
     total = run.planned.config.total_env_steps
-    live = run.state in (TRAINING, ELSEWHERE)
-    rate, updates = run.status.get("env_steps_per_second", 0.0), run.status.get("updates_per_second", 0.0)
-    steps = f"{run.env_steps:,}/{total:,} env steps ({run.env_steps / total:.0%})"
-    rates = f"{rate:,.0f} env steps/s  {updates:,.0f} updates/s" if live and rate else ""
-    seconds = seconds_left(run)
-    left = f"{clock(seconds)} left" if live and seconds is not None else ""
-    score = "" if run.score is None else f"last evaluation {run.score:,.1f}"
-    return steps, rates, left, score
+    status = run.status if run.state in (TRAINING, ELSEWHERE) else {}
+    rates = {key: status.get(f"{key}_per_second", 0.0) for key in ("env_steps", "updates")}
+    seconds = seconds_left(run) if status else None
+    return {
+        "env steps": f"{run.env_steps:,}/{total:,}",
+        "done": f"{min(run.env_steps / total, 1):.0%}",
+        "env steps/s": f"{rates['env_steps']:,.0f}" if rates["env_steps"] else "",
+        "updates/s": f"{rates['updates']:,.0f}" if rates["env_steps"] else "",
+        "left": "" if seconds is None else clock(seconds),
+        "last evaluation": "" if run.score is None else f"{run.score:,.1f}",
+    }
+
+
+def plain_line(run: Run) -> str:
+    """A run at work in a line: its numbers with their heads."""
+    return "  ".join([run.planned.title, *(f"{head} {cell}" for head, cell in cells(run).items() if cell)])
 
 
 def seconds_left(run: Run) -> float | None:
     """What the rest of a run takes at its pace so far; None where that is not known."""
     rate = run.status.get("env_steps_per_second", 0.0)
-    return (run.planned.config.total_env_steps - run.env_steps) / rate if rate else None
+    return max(run.planned.config.total_env_steps - run.env_steps, 0) / rate if rate else None
 
 
 def summary(runs: Sequence[Run], jobs: int) -> str:
@@ -114,12 +122,14 @@ def kind_of(run: Run) -> tuple[str, ...]:
 def table(runs: Sequence[Run], jobs: int, height: int) -> Table:
     """The runs, those at work first, as many as fit into `height` lines."""
     grid = Table(box=None, pad_edge=False, title=summary(runs, jobs), title_justify="left", title_style="bold")
-    for name in ("run", "state", "env steps", "rates", "left", "score"):
-        grid.add_column(name, no_wrap=True)
+    for head in ("run", "state"):
+        grid.add_column(head, no_wrap=True)
+    for head in cells(runs[0]):
+        grid.add_column(head, no_wrap=True, justify="right")
     ordered = sorted(runs, key=lambda run: ORDER.index(run.state))
     shown = ordered[: max(height - 4, 1)]
     for run in shown:
-        grid.add_row(run.planned.title, run.state, *columns(run))
+        grid.add_row(run.planned.title, run.state, *cells(run).values())
     if len(shown) < len(ordered):
         grid.caption = f"and {len(ordered) - len(shown)} more"
     return grid

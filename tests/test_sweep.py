@@ -268,10 +268,10 @@ def test_lines_for_people(tmp_path: Path):
     training.status = {
         "env_steps": total - 1000, "env_steps_per_second": 100.0, "updates_per_second": 5.0, "scores": [3.0, 4.0],
     }  # fmt: skip
-    assert sweep_view.columns(training) == (
-        f"{total - 1000:,}/{total:,} env steps (100%)", "100 env steps/s  5 updates/s", "0:00:10 left",
-        "last evaluation 3.5",
-    )  # fmt: skip
+    assert sweep_view.plain_line(training) == (
+        f"InvertedPendulum ppo seed 0  env steps {total - 1000:,}/{total:,}  done 100%  env steps/s 100  updates/s 5  "
+        "left 0:00:10  last evaluation 3.5"
+    )
     clock = sweep_view.clock((1000 + total) / 100 / 2)
     assert sweep_view.summary(work.runs, 2) == f"1 training, 1 failed, 3 finished, 1 waiting of 6  about {clock} left"
     assert sweep_view.event(failed).endswith("(exit 5): error: the arm fell off")
