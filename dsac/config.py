@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dsac.fields import at_least, choice
+from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.strict import lists, plain_value, read, shown, unknown_key
 
 
@@ -127,21 +128,23 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
             problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
         else:
             pairs.append((key, value))
-    chosen = {key: value for key, value in pairs if key in GROUPS}
+    given = dict(pairs)
+    recipe = recipe_named(given, problems)
+    chosen = {group: str(recipe[group]["name"]) for group in GROUPS if "name" in recipe.get(group, {})}
+    chosen |= {key: value for key, value in pairs if key in GROUPS}
     refused = {group: problem for group, name in chosen.items() if (problem := unknown_choice(group, name))}
     problems += refused.values()
     chosen = {group: name for group, name in chosen.items() if group not in refused}
     tree = composed({group: known_choice(group, name) for group, name in chosen.items()})
+    merge(tree, recipe)
+    tree["experiment"] = experiment_named(given)
 
-    values = {key: value for key, value in pairs if key not in GROUPS}
+    values = {key: value for key, value in pairs if key not in (*GROUPS, "experiment")}
     for key in SHORTCUTS:
         if key in values and f"algo.{key}" in values:
             problems.append(
                 f"{key}={values[key]} and algo.{key}={values[f'algo.{key}']} say the same: give one of them"
             )
-    problems += apply_experiment(
-        tree, plain_value(values["experiment"]) if "experiment" in values else tree["experiment"]
-    )
     known = flat_keys(tree)
     for key, value in values.items():
         section, _, name = key.partition(".")
@@ -154,20 +157,36 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
     return tree
 
 
-def apply_experiment(tree: dict[str, Any], name: Any) -> list[str]:
-    """Set what conf/experiment/<name>.yaml says of the tree's algorithm; what is wrong with the choice."""
-    if not isinstance(name, str):
-        return []  # null, or a value that the loader refuses
-    if name not in choices("experiment"):
-        near = difflib.get_close_matches(name, choices("experiment"), 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(choices('experiment'))}"
-        return [f"experiment={name}: {hint}"]
-    settings = yaml.safe_load((conf_folder() / "experiment" / f"{name}.yaml").read_text())["algo"]
-    algorithm = tree["algo"]["name"]
-    if algorithm not in settings:
-        return [f"experiment={name} says nothing of algo={algorithm}: it knows {', '.join(settings)}"]
-    tree["algo"] |= settings[algorithm]
-    return []
+def experiment_named(given: Mapping[str, str]) -> str | None:
+    """The recipe of the word experiment=, or that of conf/train.yaml; None for none."""
+    default = yaml.safe_load((conf_folder() / "train.yaml").read_text())["experiment"]
+    name = given.get("experiment", default)
+    return None if name in (None, "null") else str(name)
+
+
+def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The recipe of the word experiment=, or nothing. A module of the user's own must be named beside it."""
+    name = experiment_named(given)
+    if name is None:
+        return {}
+    try:
+        recipe = read_recipe(recipe_path(name, conf_folder() / "experiment"))
+    except ValueError as error:
+        problems.append(f"experiment={name}: {error}")
+        return {}
+    sections = {group: recipe.setdefault(group, {}) for group in GROUPS}
+    if wrong := [key for key, section in sections.items() if not isinstance(section, dict)]:
+        problems.append(f"experiment={name}: {wrong[0]} must be a section of keys, its choice the key name")
+        return {}
+    recipe.pop("experiment", None)  # in the config.yaml of a run: where its settings came from
+    if recipe.pop("resume", None):
+        problems.append(f"experiment={name}: a recipe cannot say resume")
+    shortcuts = {key: recipe.pop(key) for key in SHORTCUTS if key in recipe}
+    sections["algo"].update((key, value) for key, value in shortcuts.items() if value is not None)
+    modules = modules_named(sections)
+    missing = [f"{key}={value}" for key, value in modules.items() if given.get(key) != value]
+    problems += [f"experiment={name} imports a module of your own: name it again, {word}" for word in missing]
+    return {} if missing else recipe
 
 
 def composed(chosen: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
     ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
-    ["dsac.callable_module"],
+    ["dsac.callable_module", "dsac.recipes"],
     ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector"],
@@ -27,16 +27,18 @@ TIERS = [
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
     ["dsac.exit_codes", "dsac.initial_weights", "dsac.machine", "dsac.progress", "dsac.runs", "dsac.signals"],
-    ["dsac.logger"],
-    ["dsac.tasks", "dsac.bench_environments"],
-    ["dsac.train", "dsac.evaluate", "dsac.bench"],
+    ["dsac.logger", "dsac.sweep_state", "dsac.timing"],
+    ["dsac.tasks", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates", "dsac.sweep_plan"],
+    ["dsac.train", "dsac.evaluate", "dsac.bench", "dsac.sweep_runner"],
+    ["dsac.bench_training", "dsac.sweep_worker", "dsac.sweep_view"],
+    ["dsac.sweep"],
     ["dsac"],
 ]
 ONLY_IN = {
     "hydra": {"dsac.config"},
     "omegaconf": {"dsac.config"},
-    "gymnasium": {"envs.gymnasium", "dsac.bench_environments"},
-    "rich": {"dsac.progress"},
+    "gymnasium": {"envs.gymnasium", "dsac.bench_environments", "dsac.bench_training"},
+    "rich": {"dsac.progress", "dsac.sweep_view"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},
     "pickle": set(),
@@ -103,9 +105,9 @@ def test_the_loop_knows_no_algorithm(module: str):
 
 SEEN = """
 import sys
-import dsac, dsac.progress, dsac.evaluate
+import dsac, dsac.progress, dsac.evaluate, dsac.sweep
 from dsac.train import main
-assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == 0
+assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == dsac.sweep.main(["--help"]) == 0
 assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")

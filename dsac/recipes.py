@@ -1,0 +1,60 @@
+"""Recipes: conf/experiment/<name>.yaml, or any yaml in the form of a run's config.yaml with keys left out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dsac.strict import plain_value
+
+
+def recipe_path(name: str, folder: Path) -> Path:
+    """The file behind experiment=<name>: a name below `folder`, or a path that ends in .yaml. Raises ValueError."""
+    path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
+    if path.is_file():
+        return path
+    if name.endswith(".yaml"):
+        raise ValueError("no such file")
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        raise ValueError(f"did you mean {near[0]}?")
+    raise ValueError(f"known are {', '.join(known)}" if known else f"there is none in {folder}; or give a path, x.yaml")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The settings of a recipe as a tree of sections. Raises ValueError for what is no such file."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no settings")
+    return {str(key): plain_leaves(value) for key, value in tree.items()}
+
+
+def plain_leaves(tree: Any) -> Any:
+    """3e-4 is text in yaml's rules; here it is the number that it is on the command line."""
+    if isinstance(tree, dict):
+        return {str(key): plain_leaves(value) for key, value in tree.items()}
+    return plain_value(tree) if isinstance(tree, str) else tree
+
+
+def merge(tree: dict[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Set in `tree` what the recipe says; a section takes its keys one by one and keeps its own name.
+
+    Of the section `algorithms` it takes what stands there for the tree's algorithm, into the section `algo`.
+    """
+    own = recipe.get("algorithms", {}).get(tree["algo"]["name"], {})
+    for key, value in [("algo", own), *recipe.items()]:
+        if key == "algorithms":
+            continue
+        section = tree.get(key)
+        if isinstance(section, dict) and isinstance(value, dict):
+            tree[key] = section | {name: entry for name, entry in value.items() if name != "name"}
+        else:
+            tree[key] = value

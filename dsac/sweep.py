@@ -1,0 +1,172 @@
+"""Many runs on this machine: python -m dsac.sweep env=Humanoid,Ant algo=dsac_t,ppo seeds=0..4"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsac.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.fields import at_least
+from dsac.strict import plain_value, read
+
+if TYPE_CHECKING:
+    from dsac.sweep_plan import Planned
+    from dsac.sweep_runner import Run
+
+AXES = ("experiment", "env", "algo")
+HELP = """\
+python -m dsac.sweep [env=A,B] [algo=X,Y] [experiment=P,Q] [seeds=0..4] [jobs=2] [key=value ...] [--json]
+
+Trains every combination, `jobs` runs at a time, in ordinary run folders. Typed again, the same command skips what is
+finished and continues what is not, also after the sweep itself was killed. Ctrl-C saves every run and stops.
+
+seeds   whole numbers and ranges: 0..4 or 0,3,7..9
+jobs    runs at a time; each takes its share of the cores as threads, unless threads= says otherwise
+others  any word of python -m dsac.train, for every run
+exit    0 finished, 2 usage, 75 stopped and resumable, otherwise the code of the first run that failed
+
+  python -m dsac.sweep env=Humanoid,Ant algo=dsac_t,ppo seeds=0..4
+  python -m dsac.sweep env=HalfCheetah experiment=conf/experiment/mine.yaml seeds=0,1,2 jobs=4 total_env_steps=2e6
+"""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The words of this command that no single run has."""
+
+    seeds: str = "0"
+    jobs: int = at_least(2, 1)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    if "--help" in words or "-h" in words:
+        print(HELP)
+        return FINISHED
+    return guarded(lambda: sweep(words))
+
+
+def sweep(words: Sequence[str]) -> int:
+    """Check all words, then carry the runs out; the exit code. Raises ConfigError before any file is made."""
+    from dsac.sweep_runner import Processes, Sweep
+    from dsac.sweep_view import View
+
+    config, planned = prepare([word for word in words if word != "--json"])
+    work = Sweep(planned, Processes(), config.jobs)
+    announce(work.runs, config)
+    with View(config.jobs) as view:
+        work.carry_out(view.show)
+    if "--json" in words:
+        print(json.dumps({"runs": [facts(run) for run in work.runs]}))
+        return exit_code(work.runs)
+    return conclude(work.runs, words)
+
+
+def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
+    """The settings of a sweep and its runs. Raises ConfigError with all that is wrong with any of them."""
+    from dsac.sweep_plan import plan
+
+    problems = []
+    if bad := [word for word in words if "=" not in word]:
+        problems += [f"{word!r} is not key=value (see --help)" for word in bad]
+    pairs = {key: value for key, _, value in (word.partition("=") for word in words if word not in bad)}
+    for key, advice in {"seed": "name the seeds with seeds=", "resume": "a sweep continues by itself"}.items():
+        if key in pairs:
+            problems.append(f"{key}={pairs.pop(key)}: {advice}")
+    own = {key: pairs.pop(key) for key in ("seeds", "jobs") if key in pairs}
+    tree = {key: value if key == "seeds" else plain_value(value) for key, value in own.items()}
+    values = read(SweepConfig, tree, "", problems)
+    config = SweepConfig(**values) if not problems else SweepConfig()
+    seeds = seeds_of(values.get("seeds", "0"), problems)
+    axes = {key: list(dict.fromkeys(pairs.pop(key).split(","))) for key in AXES if key in pairs}
+    cores = len(os.sched_getaffinity(0))
+    others = [f"{key}={value}" for key, value in ({"threads": max(1, cores // config.jobs)} | pairs).items()]
+    return config, plan(axes, seeds, others, problems)
+
+
+def seeds_of(text: str, problems: list[str]) -> list[int]:
+    """0..4 or 0,3,7..9 as whole numbers, each once; what is wrong is noted."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        low, dots, high = part.partition("..")
+        if not low.isdecimal() or (dots and not (high.isdecimal() and int(low) <= int(high))):
+            problems.append(f"seeds={text} must be whole numbers and rising ranges: seeds=0..4 or seeds=0,3,7..9")
+            return [0]
+        seeds += range(int(low), int(high or low) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def announce(runs: Sequence[Run], config: SweepConfig) -> None:
+    """The first lines: what there is, what is to be done, and how."""
+    done = sum(run.found.finished for run in runs)
+    begun = sum(run.found.run is not None for run in runs) - done
+    threads = runs[0].planned.config.threads or 1
+    print(
+        f"sweep of {len(runs)} runs: {done} finished, {begun} to continue, {len(runs) - done - begun} to start; "
+        f"{config.jobs} at a time, {threads} thread{'s' * (threads > 1)} each; logs in {runs[0].planned.folder.parent}",
+        flush=True,
+    )
+    cores = len(os.sched_getaffinity(0))
+    if config.jobs * threads > cores:
+        print(f"warning: {config.jobs} jobs of {threads} threads share {cores} cores", file=sys.stderr)
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """A run as --json prints it."""
+    config = run.planned.config
+    return {
+        "env": config.env.id or config.env.name,
+        "algo": config.algo.name,
+        "seed": config.seed,
+        "run": run.folder,
+        "state": run.state,
+        "exit_code": exit_code([run]),
+        "error": run.error or None,
+        "env_steps": run.env_steps,
+        "score": run.score,
+        "log": str(run.planned.folder / "log.txt"),
+    }
+
+
+def exit_code(runs: Sequence[Run]) -> int:
+    """75 where something can be continued by the same words, otherwise the code of the first failure, or 0."""
+    from dsac.sweep_runner import FAILED, FINISHED_RUN
+
+    codes = [run.code for run in runs if run.state == FAILED]
+    if any(run.state not in (FAILED, FINISHED_RUN) for run in runs):
+        return RESUMABLE
+    return codes[0] if codes else FINISHED
+
+
+def conclude(runs: Sequence[Run], words: Sequence[str]) -> int:
+    """The last lines: what failed and why, where the results are, what to type next. Returns the exit code."""
+    from dsac.sweep_runner import FAILED, FINISHED_RUN
+
+    for run in runs:
+        if run.state == FAILED:
+            print(f"failed: {run.planned.title} (exit {run.code}): {run.error}  (log {facts(run)['log']})")
+    counts = Counter(run.state for run in runs)
+    code = exit_code(runs)
+    if code != FINISHED:
+        verb = "stopped" if code == RESUMABLE else "ended"
+        again = shlex.join(words)
+        print(f"{verb} with {counts[FINISHED_RUN]} of {len(runs)} runs finished, {counts[FAILED]} failed")
+        print(f"next: python -m dsac.sweep {again}    (continues what is missing)")
+        return code
+    folders = sorted({str(Path(run.folder).parent.parent) for run in runs if run.folder})
+    root = folders[0] if len(folders) == 1 else str(Path(runs[0].planned.config.runs))
+    print(f"finished {len(runs)} runs; results in {root}")
+    print(f"next: python -m dsac.compare runs={root}")
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
