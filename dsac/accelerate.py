@@ -100,15 +100,17 @@ def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], m
 
 def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
     """A function as one compiled graph over the algorithm's own tensors, which it updates in place."""
+    from torch._guards import TracingContext, tracing
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     state = [*algorithm.parameters(), *algorithm.buffers()]
-    graph, names = traced(algorithm, function, state, inputs)
-    tensors = [tensor.detach() for tensor in state]
     shapes = FakeTensorMode(shape_env=ShapeEnv())  # only with a shape environment is the compiler's cache on disk used
+    with tracing(TracingContext(shapes)):  # without a context each operation would make one of its own
+        graph, names = traced(algorithm, function, state, inputs)
+    tensors = [tensor.detach() for tensor in state]
     with torch.no_grad():
         examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
         # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from dsac.trainer import Trainer
 HELP = """\
 python -m dsac.bench train [tasks=Humanoid,HalfCheetah] [algo=sac] [protocols=published,every] [precisions=float32]
                            [accelerate=compile] [peers=true]
-                           [device=auto] [threads=2] [seconds=0.7] [repeats=5] [--json]
+                           [device=auto] [threads=2] [seconds=0.5] [repeats=3] [--json]
 
 Contestants take turns; figures are medians of iterations a second: one update with its env steps. collect, act, replay
 and update are shares of the iteration's time. Peers (pip install '.[peers]') train SAC with the same nets, batch and
@@ -48,8 +47,8 @@ class Config:
     peers: bool = True
     device: str = "auto"
     threads: int | None = at_least(None, 1)
-    seconds: float = positive(0.7)
-    repeats: int = at_least(5, 1)
+    seconds: float = positive(0.5)
+    repeats: int = at_least(3, 1)
 
 
 def measure(config: Config) -> dict[str, Any]:
@@ -57,8 +56,7 @@ def measure(config: Config) -> dict[str, Any]:
     if unknown := set(config.protocols) - set(PROTOCOLS):
         raise ConfigError(f"protocols={','.join(sorted(unknown))}: known are {', '.join(PROTOCOLS)}")
     rows = [row for task in config.tasks for protocol in config.protocols for row in race(task, protocol, config)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"versions": timing.versions(), "rows": rows, "peak_bytes": peak}
+    return {"versions": timing.versions(), "rows": rows}
 
 
 def race(task: str, protocol: str, config: Config) -> list[dict[str, Any]]:
@@ -165,9 +163,9 @@ def peer(algorithm: Any, task: str, settings: dict[str, Any]) -> Callable[[], fl
     import gymnasium
 
     ids = sorted(name for name in gymnasium.registry if name.startswith(f"{task}-v"))
-    sizes = {"batch_size": 256, "buffer_size": 100_000, "learning_starts": 500}
+    sizes = {"batch_size": 256, "buffer_size": 100_000, "learning_starts": 300}
     model = algorithm("MlpPolicy", gymnasium.make(ids[-1]), **sizes, **settings)
-    model.learn(700)
+    model.learn(320)
 
     def run() -> float:
         model.learn(20, reset_num_timesteps=False)
@@ -190,4 +188,4 @@ def table(report: dict[str, Any]) -> str:
         line += f"{row['iterations_per_second']:>13,.1f}{row['env_steps_per_second']:>13,.0f}"
         line += "".join(f"{shares[part]:>9.1%}" if shares else " " * 9 for part in PARTS)
         lines.append(line + "   " + ", ".join(f"{value:.2f}" for value in row["times_peer"].values()))
-    return "\n".join([head, *lines, f"peak memory {report['peak_bytes'] / 1e9:.2f} GB"])
+    return "\n".join([head, *lines])

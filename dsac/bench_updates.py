@@ -22,7 +22,7 @@ from dsac.fields import at_least, positive
 
 HELP = """\
 python -m dsac.bench update [tasks=Humanoid,HalfCheetah] [algo=dsac_t] [modes=eager,compile] [precisions=float32]
-                            [learners=1] [device=auto] [threads=2] [seconds=0.5] [repeats=5] [--json]
+                            [learners=1] [device=auto] [threads=2] [seconds=0.5] [repeats=3] [--json]
 
 Modes and precisions take turns; figures are medians. share: work of an update x updates a second over the best of ten
 turns of a plain 256 x 256 x 256 product in the same precision, on the same threads. overhead: what the calls around the
@@ -42,7 +42,7 @@ class Config:
     device: str = "auto"
     threads: int | None = at_least(None, 1)
     seconds: float = positive(0.5)
-    repeats: int = at_least(5, 1)
+    repeats: int = at_least(3, 1)
 
 
 def measure(config: Config) -> dict[str, Any]:
