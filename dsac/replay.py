@@ -17,7 +17,8 @@ import torch
 
 from dsac.available_memory import available_memory
 from dsac.data import Batch, Transition, seed_sequence
-from dsac.replay_kernels import TRANSITION, Integers, Rings, Words, draw_batch, write_block
+from dsac.device_rows import DeviceRows, fit
+from dsac.replay_kernels import TRANSITION, Integers, Rings, Rows, Words, copy_rows, draw_rows, write_block
 
 MEMORY_SHARE = 0.9
 
@@ -41,7 +42,8 @@ class Replay:
     """The newest `capacity` transitions of each learner, and the updates that are due for them.
 
     seeds: one run seed a learner; learner k draws what a Replay with that seed alone would draw.
-    device: where batches go.
+    device: where batches go. Observations and actions are kept there as well where they fit, so that a draw sends row
+    numbers alone; otherwise rows travel through pinned memory. rows_on_device decides by itself.
     Raises InsufficientMemory, before anything is allocated, if the rings do not fit into memory.
     """
 
@@ -58,6 +60,7 @@ class Replay:
         n_step: int,
         seeds: Sequence[int],
         device: str | torch.device = "cpu",
+        rows_on_device: bool | None = None,
     ) -> None:
         if min(capacity, num_envs, batch_size, n_step, len(seeds)) < 1:
             raise ValueError("capacity, num_envs, batch_size, n_step and the number of seeds must be at least 1")
@@ -87,9 +90,12 @@ class Replay:
         )
         self._credit = Fraction(0)
         self._gamma, self._n_step = gamma, n_step
-        rows = (len(seeds), batch_size)
+        rows, device = (len(seeds), batch_size), torch.device(device)
+        on_device = fit(self._rings, device) if rows_on_device is None else rows_on_device
+        self._device_rows = DeviceRows(self._rings, device) if on_device else None
         shapes = Batch((*rows, obs_dim), (*rows, action_dim), rows, (*rows, obs_dim), rows)
-        self._staging = Staging(shapes, torch.device(device))
+        self._staging = Staging(Rows(rows, rows, rows, rows) if on_device else shapes, device)
+        self._rows = Rows(*(np.empty(rows, dtype) for dtype in (np.int32, np.int32, np.float32, np.float32)))
 
     @property
     def transitions(self) -> Integers:
@@ -121,7 +127,10 @@ class Replay:
             _require_equal(f"shape of {name}", shape, np.shape(getattr(block, name)))
         types = Transition(*(np.float32,) * 4, *(np.bool_,) * 3)
         arrays: list[Any] = [np.ascontiguousarray(field, dtype) for field, dtype in zip(block, types, strict=True)]
+        before = self._written.copy()
         write_block(self._rings, self._written, self._transitions, Transition(*arrays))
+        if self._device_rows is not None:
+            self._device_rows.follow(before, self._written)
         if counts:
             self._credit += self._ratio * (rows[0] * rows[2])
 
@@ -134,9 +143,15 @@ class Replay:
         """
         if not self._transitions.all():
             raise RuntimeError(f"sampled too early: the learners hold {self._transitions.tolist()} transitions")
-        batch = self._staging.arrays()
-        draw_batch(self._rings, self._written, self._generators, self._gamma, self._n_step, batch)
-        return self._staging.send()
+        rows, staged = self._rows, self._staging.arrays()
+        draw_rows(self._rings, self._written, self._generators, self._gamma, self._n_step, rows)
+        if self._device_rows is None:
+            copy_rows(self._rings, rows, staged)
+            batch: Batch = self._staging.send()
+            return batch
+        for place, values in zip(staged, rows, strict=True):
+            place[...] = values.view(np.float32)  # the bits of a row number, not its value
+        return self._device_rows.gather(self._staging.send())
 
     def batches(self) -> Iterator[Batch]:
         """Draw the batches that are due, each when it is asked for; what is not asked for stays due."""
@@ -177,6 +192,8 @@ class Replay:
         self._written[:] = state["written"]
         self._generators[:] = state["generators"]
         self._transitions[:] = (self._rings.flags & TRANSITION).sum(axis=(1, 2))
+        if self._device_rows is not None:
+            self._device_rows.refill()
 
     def _filled(self, written: Integers) -> int:
         """Frames of the longest ring that were ever written."""
@@ -184,9 +201,12 @@ class Replay:
 
 
 class Staging:
-    """Host buffers that batches are drawn into, each one flat so that it reaches the device in a single copy."""
+    """Host buffers that draws go into, each one flat so that it reaches the device in a single copy.
 
-    def __init__(self, shapes: Batch, device: torch.device) -> None:
+    shapes: those of the fields, in the NamedTuple that `arrays` and `send` give back.
+    """
+
+    def __init__(self, shapes: Any, device: torch.device) -> None:
         self._sizes = [math.prod(shape) for shape in shapes]
         self._shapes, self._device = shapes, device
         self._pinned = device.type == "cuda"
@@ -195,15 +215,15 @@ class Staging:
         self._copied: list[torch.cuda.Event | None] = [None for _ in self._buffers]
         self._current = 0
 
-    def arrays(self) -> Batch:
-        """Arrays (S, B, ...) to draw the next batch into, once the device has read what they held."""
+    def arrays(self) -> Any:
+        """Arrays (S, B, ...) to put the next draw into, once the device has read what they held."""
         self._current = (self._current + 1) % len(self._buffers)
         copied = self._copied[self._current]
         if copied is not None:
             copied.synchronize()
-        return Batch(*(tensor.numpy() for tensor in self._split(self._buffers[self._current])))
+        return type(self._shapes)(*(tensor.numpy() for tensor in self._split(self._buffers[self._current])))
 
-    def send(self) -> Batch:
+    def send(self) -> Any:
         """Tensors (S, B, ...) of what was drawn; on the CPU they share the buffer's memory."""
         flat = self._buffers[self._current].to(self._device, non_blocking=self._pinned)
         if self._pinned:
@@ -213,10 +233,10 @@ class Staging:
     def _buffer(self) -> torch.Tensor:
         return torch.empty(sum(self._sizes), dtype=torch.float32, pin_memory=self._pinned)
 
-    def _split(self, flat: torch.Tensor) -> Batch:
-        """The fields of a batch as views of one flat tensor."""
+    def _split(self, flat: torch.Tensor) -> Any:
+        """The fields as views of one flat tensor."""
         parts = zip(torch.split(flat, self._sizes), self._shapes, strict=True)
-        return Batch(*(part.view(shape) for part, shape in parts))
+        return type(self._shapes)(*(part.view(shape) for part, shape in parts))
 
 
 def _refuse_if_too_large(capacity: int, num_envs: int, obs_dim: int, action_dim: int, learners: int) -> None:

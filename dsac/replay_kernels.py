@@ -5,7 +5,7 @@ Letters: S learners, N worlds of one learner, R frames of one ring, T steps, B b
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -34,6 +34,21 @@ class Rings(NamedTuple):
     action: Floats
     reward: Floats
     flags: Flags
+
+
+class Rows(NamedTuple):
+    """What a draw chooses, (S, B) each.
+
+    start     int32, the frame of the transition, counted through the rings of its learner
+    end       int32, the frame of the observation after its steps
+    reward    float32, the discounted sum over the steps
+    discount  float32, of the value after them
+    """
+
+    start: Any
+    end: Any
+    reward: Any
+    discount: Any
 
 
 @numba.njit(cache=True, nogil=True)
@@ -105,28 +120,27 @@ def write_block(rings: Rings, written: Integers, transitions: Integers, block: T
 
 
 @numba.njit(cache=True, nogil=True)
-def draw_batch(rings: Rings, written: Integers, generators: Words, gamma: float, n_step: int, batch: Batch) -> None:
-    """Fill a batch (S, B, ...) from the rings, uniformly and with replacement.
+def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, n_step: int, rows: Rows) -> None:
+    """Choose the rows of a batch, uniformly and with replacement, and sum their rewards.
 
     generators  (S, 4), moved on in place
     Every learner must hold a transition: without one the search does not end.
     """
-    obs, action, reward, flags = rings
+    _, _, reward, flags = rings
     learners, worlds, frames = flags.shape
     for learner in range(learners):
         span = min(frames, written[learner].max())
         mask = np.uint64(1)
         while mask < np.uint64(worlds * span - 1):
             mask = (mask << np.uint64(1)) | np.uint64(1)
-        for row in range(batch.reward.shape[1]):
+        for row in range(rows.reward.shape[1]):
             # A rejected frame is drawn anew as a whole, so that uneven worlds do not tilt the odds.
             while True:
                 candidate = np.int64(next_word(generators[learner]) & mask)
                 world, frame = candidate // span, candidate % span
                 if world < worlds and flags[learner, world, frame] & TRANSITION:
                     break
-            copy_row(batch.obs[learner, row], obs[learner, world, frame])
-            copy_row(batch.action[learner, row], action[learner, world, frame])
+            rows.start[learner, row] = world * frames + frame
             total, discount = 0.0, 1.0
             for _ in range(n_step):
                 flag = flags[learner, world, frame]
@@ -139,6 +153,21 @@ def draw_batch(rings: Rings, written: Integers, generators: Words, gamma: float,
                     discount = 0.0
                 if flag & (TERMINATED | TRUNCATED):
                     break
-            copy_row(batch.next_obs[learner, row], obs[learner, world, frame])
-            batch.reward[learner, row] = total
-            batch.discount[learner, row] = discount
+            rows.end[learner, row] = world * frames + frame
+            rows.reward[learner, row] = total
+            rows.discount[learner, row] = discount
+
+
+@numba.njit(cache=True, nogil=True)
+def copy_rows(rings: Rings, rows: Rows, batch: Batch) -> None:
+    """Fill a batch (S, B, ...) with the rows chosen."""
+    obs, action, reward, _ = rings
+    learners, _, frames = reward.shape
+    for learner in range(learners):
+        for row in range(rows.reward.shape[1]):
+            start, end = rows.start[learner, row], rows.end[learner, row]
+            copy_row(batch.obs[learner, row], obs[learner, start // frames, start % frames])
+            copy_row(batch.action[learner, row], action[learner, start // frames, start % frames])
+            copy_row(batch.next_obs[learner, row], obs[learner, end // frames, end % frames])
+            batch.reward[learner, row] = rows.reward[learner, row]
+            batch.discount[learner, row] = rows.discount[learner, row]

@@ -229,3 +229,30 @@ def test_steps_of_a_failed_world_are_never_drawn():
     }
     both = round(1 + GAMMA, 6)
     assert drawn == {(0.0, 2.0, both), (1.0, 2.0, 1.0), (10.0, 12.0, both), (11.0, 12.0, 1.0)}
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_rows_kept_on_the_device_equal_rows_sent(n_step: int):
+    """Catches frames that an add does not carry over, at the wrap, at episode ends and after a load."""
+    sizes = {"capacity": 24, "num_envs": 3, "obs_dim": 4, "batch_size": 16, "n_step": n_step, "seeds": [0, 1]}
+    sent, kept = make(**sizes), make(**sizes, rows_on_device=True)
+    generator, newest = np.random.default_rng(0), np.zeros((2, 3, 4), np.float32)
+    for steps in [1, 1, 2, 5, 1, 9, 1, 1, 3, 12]:
+        rows = (steps, 2, 3)
+        obs, next_obs = (generator.normal(size=(*rows, 4)).astype(np.float32) for _ in range(2))
+        obs[0] = newest
+        flags = generator.uniform(size=(3, *rows)) < 0.2
+        obs[1:] = np.where((flags[0] | flags[1])[:-1, ..., None], obs[1:], next_obs[:-1])
+        block = Transition(obs, generator.normal(size=(*rows, 2)), generator.normal(size=rows), next_obs, *flags)
+        newest = np.where((flags[0] | flags[1])[-1, ..., None], generator.normal(size=(2, 3, 4)), next_obs[-1])
+        newest = newest.astype(np.float32)
+        for replay in (sent, kept):
+            replay.add(block)
+        if not sent.transitions.all():
+            continue
+        for one, other in zip(sent.sample(), kept.sample(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    loaded = make(**sizes, rows_on_device=True)
+    loaded.load_state_dict(kept.state_dict())
+    for one, other in zip(kept.sample(), loaded.sample(), strict=True):
+        np.testing.assert_array_equal(one, other)
