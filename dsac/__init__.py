@@ -1,6 +1,7 @@
 """Distributional actor-critic control: DSAC-T beside tuned SAC, TD3, DDPG and PPO baselines.
 
-From Python: `train`, `evaluate`, `load_policy`. Each is imported at its first use, so that `import dsac` is light.
+From Python: `train`, `evaluate`, `compare`, `load_policy`. Each is imported at its first use, so
+that `import dsac` is light.
 """
 
 import os
@@ -8,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsac.compare import compare
     from dsac.evaluate import evaluate
     from dsac.runs import load_policy
     from dsac.train import train
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 # torch is first imported, hence here.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-__all__ = ["evaluate", "load_policy", "train"]
+__all__ = ["compare", "evaluate", "load_policy", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dsac.config import TrainConfig, to_tree
 from dsac.progress import ProgressBar
+from dsac.strict import flat, shown
 from dsac.trainer import Trainer
 
+BOOKKEEPING = ("runs", "learners", "threads", "keep_checkpoints", "log_every_env_steps", "checkpoint_every_env_steps")
 HEADER = "env_steps,updates,wall_time,tag,value\n"
 
 
@@ -72,6 +79,22 @@ class Curves:
         image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=gif)
         self.events.add(summary=Summary(value=[Summary.Value(tag="eval/film", image=image)]), step=trainer.env_steps)
 
+    def write_histograms(self, values: Mapping[str, np.ndarray], trainer: Trainer) -> None:
+        """Append distributions by tag, any shape, at the trainer's present step; what is not finite is left out."""
+        for tag, value in values.items():
+            finite = value[np.isfinite(value)]
+            self.events.add(summary=histogram_pb(tag, finite), step=trainer.env_steps)
+
+    def describe(self, settings: Mapping[str, Any], texts: Mapping[str, str], env_steps: int) -> None:
+        """Write what the run is: settings for TensorBoard's table of hyperparameters, texts in Markdown."""
+        plain = {
+            key: value if isinstance(value, bool | int | float) else shown(value) for key, value in settings.items()
+        }
+        self.events.add(summary=hparams_pb(plain), step=env_steps)
+        for tag, text in texts.items():
+            self.events.add(summary=text_pb(tag, text), step=env_steps)
+        self.events.file.flush()
+
     def flush(self) -> int:
         """Write out what is buffered; the length of metrics.csv in bytes."""
         self.events.file.flush()
@@ -86,11 +109,23 @@ class Curves:
 class Logger:
     """Writes every learner's curves and draws the progress of the run. Rates are those of one learner."""
 
-    def __init__(self, run: Path, learners: int, bar: ProgressBar, saved: dict[str, Any] | None = None) -> None:
-        offsets = saved["curves"] if saved else [None] * learners
+    def __init__(
+        self,
+        run: Path,
+        config: TrainConfig,
+        facts: Mapping[str, Any],
+        bar: ProgressBar,
+        saved: dict[str, Any] | None = None,
+    ) -> None:
+        offsets = saved["curves"] if saved else [None] * config.learners
         self.curves = [Curves(run / f"learner-{index}", offset) for index, offset in enumerate(offsets)]
         self.bar = bar
         self.mark: tuple[float, int, int] | None = None
+        tree = to_tree(config)
+        settings = {key: value for key, value in flat(tree).items() if key not in BOOKKEEPING}
+        texts = {"config": as_code(tree), "made with": as_code(dict(facts))}
+        for seed, curves in zip(config.seeds, self.curves, strict=True):
+            curves.describe({**settings, "seed": seed}, texts, facts["at_env_steps"])
 
     def __call__(self, trainer: Trainer) -> None:
         """The logging task: recent episodes, the latest update's metrics, rates. Only here is the device waited for."""
@@ -135,3 +170,8 @@ class Logger:
         """Close the files; the bar belongs to the caller."""
         for curves in self.curves:
             curves.close()
+
+
+def as_code(tree: Mapping[str, Any]) -> str:
+    """A tree as a block of code in Markdown."""
+    return "\n".join(f"    {line}" for line in yaml.safe_dump(tree, sort_keys=False).splitlines())

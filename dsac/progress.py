@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from dsac.trainer import Trainer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.25
 RATE_SECONDS = 2.0
 PLAIN_LINE_SECONDS = 10.0
+Item = TypeVar("Item")
 
 
 class ProgressBar:
@@ -95,3 +97,16 @@ class ProgressBar:
         seconds = round((trainer.total_env_steps - trainer.env_steps) * (now - since) / steps)
         hours, minutes = seconds // 3600, seconds // 60 % 60
         return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
+
+
+def following(title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Hand items on under a bar: how many of `total` are done, how long the rest takes; elsewhere a line each."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn(title), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        for done, item in enumerate(items, 1):
+            progress.update(task, completed=done)
+            if not console.is_terminal:
+                console.print(f"{title} {done}/{total}", highlight=False)
+            yield item

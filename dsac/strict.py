@@ -143,3 +143,11 @@ def lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: lists(entry) for key, entry in value.items()}
     return [lists(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested tree with dotted keys: {"algo": {"gamma": 0.99}} -> {"algo.gamma": 0.99}."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": lists(value)}
+    return values

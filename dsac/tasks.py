@@ -1,4 +1,4 @@
-"""The periodic tasks that every run has: scoring its policies and saving its state."""
+"""The periodic tasks that every run has: scoring its policies, showing its critics and saving its state."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from dsac import checkpoint, film
 from dsac.data import derived_seed
 from dsac.evaluation import Stopped, score
 from dsac.logger import Logger
+from dsac.networks import Critics
 from dsac.policy import Policy
+from dsac.predictions import critics_of, predict
+from dsac.replay_kernels import TRANSITION
 from dsac.trainer import Trainer
 from envs.contract import VecEnv
+
+HISTOGRAM_ROWS = 1024
 
 
 class Evaluator:
@@ -73,6 +82,38 @@ class Evaluator:
         """Continue with the saved scores."""
         self.best = {int(learner): value for learner, value in state["best"].items()}
         self.owed = state["owed"]
+
+
+class Histograms:
+    """Draws remembered transitions of each learner and writes what its critics say of them, in the task's units.
+
+    The draws come from a generator of their own, so that training draws what it would. Algorithms without a replay or
+    without critics of observation and action are passed over.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        self.logger = logger
+
+    def __call__(self, trainer: Trainer) -> None:
+        algorithm, memory = trainer.algorithm, trainer.memory.state_dict()
+        if "flags" not in memory or not isinstance(critics_of(algorithm), Critics):
+            return
+        drawn = [remembered(memory, learner, trainer.env_steps) for learner in range(algorithm.learners)]
+        obs, action = (torch.from_numpy(np.stack(part)).to(algorithm.device) for part in zip(*drawn, strict=True))
+        predicted = predict(algorithm, obs, action)
+        for learner, curves in enumerate(self.logger.curves):
+            values = {"critic/q": predicted.mean[learner].cpu().numpy()}
+            if predicted.sigma is not None:
+                values["critic/sigma"] = predicted.sigma[learner].cpu().numpy()
+            curves.write_histograms(values, trainer)
+
+
+def remembered(memory: dict[str, Any], learner: int, env_steps: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """HISTOGRAM_ROWS transitions from the state of a Replay, with replacement: obs (rows, O), action (rows, A)."""
+    worlds, frames = np.nonzero(memory["flags"][learner] & TRANSITION)
+    chosen = np.random.default_rng(derived_seed(env_steps, "evaluation")).integers(0, len(worlds), HISTOGRAM_ROWS)
+    at = (learner, worlds[chosen], frames[chosen])
+    return memory["obs"][at], memory["action"][at]
 
 
 class Saver:

@@ -159,7 +159,7 @@ def run_sitting(
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
     from dsac.signals import stopping_on_signals
-    from dsac.tasks import Evaluator, Saver
+    from dsac.tasks import Evaluator, Histograms, Saver
     from dsac.trainer import every
 
     config, remarks = machine.chosen(config)
@@ -192,13 +192,14 @@ def run_sitting(
     where = f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
     print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
 
-    logger = Logger(run, config.learners, bar or ProgressBar(config.algo.name), state and state["logger"])
+    logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
     evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video)
     saver = Saver(run, evaluator, logger, config.keep_checkpoints, {"versions": facts["versions"]})
     trainer.tasks += [
         logger.show,
         every(config.log_every_env_steps, logger),
         every(config.eval_every_env_steps, evaluator),
+        every(config.eval_every_env_steps, Histograms(logger)),
         every(config.checkpoint_every_env_steps, saver),
         *tasks,
     ]

@@ -16,7 +16,7 @@ ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
     ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
-    ["dsac.callable_module", "dsac.recipes"],
+    ["dsac.callable_module", "dsac.published", "dsac.recipes", "dsac.statistics"],
     ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.device_rows", "dsac.rollout", "dsac.policy", "dsac.collector"],
@@ -24,12 +24,16 @@ TIERS = [
     ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
     ["envs.helpers", "envs.tasks.humanoid_standup"],
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
-    ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
+    ["dsac.algorithms", "dsac.accelerate", "dsac.predictions", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
     ["dsac.exit_codes", "dsac.initial_weights", "dsac.machine", "dsac.progress", "dsac.runs", "dsac.signals"],
-    ["dsac.logger", "dsac.sweep_state", "dsac.timing"],
-    ["dsac.tasks", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates", "dsac.sweep_plan"],
-    ["dsac.train", "dsac.evaluate", "dsac.bench", "dsac.sweep_runner"],
+    ["dsac.logger", "dsac.results", "dsac.sweep_state", "dsac.timing"],
+    ["dsac.tasks", "dsac.groups", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates", "dsac.sweep_plan"],
+    ["dsac.scores", "dsac.reproduce"],
+    ["dsac.calibration", "dsac.comparison"],
+    ["dsac.figures", "dsac.tables"],
+    ["dsac.report"],
+    ["dsac.train", "dsac.evaluate", "dsac.compare", "dsac.bench", "dsac.sweep_runner"],
     ["dsac.bench_training", "dsac.sweep_worker", "dsac.sweep_view"],
     ["dsac.sweep"],
     ["dsac"],
@@ -38,6 +42,8 @@ ONLY_IN = {
     "hydra": {"dsac.config"},
     "omegaconf": {"dsac.config"},
     "gymnasium": {"envs.gymnasium", "dsac.bench_environments", "dsac.bench_training"},
+    "jinja2": {"dsac.report"},
+    "matplotlib": {"dsac.figures"},
     "rich": {"dsac.progress", "dsac.sweep_view"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},
@@ -105,9 +111,10 @@ def test_the_loop_knows_no_algorithm(module: str):
 
 SEEN = """
 import sys
-import dsac, dsac.progress, dsac.evaluate, dsac.sweep
+import dsac, dsac.compare, dsac.progress, dsac.evaluate, dsac.sweep
 from dsac.train import main
-assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == dsac.sweep.main(["--help"]) == 0
+doors = (main, dsac.evaluate.main, dsac.compare.main, dsac.sweep.main)
+assert [door(["--help"]) for door in doors] == [0, 0, 0, 0]
 assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")

@@ -11,13 +11,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
-from small_runs import lasting_rows, only_run, rows, small_config, train, train_whole
+from small_runs import assert_same, final_state, lasting_rows, only_run, rows, small_config, train, train_whole
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+from tensorboard.util.tensor_util import make_ndarray
 
-from dsac import progress
+from dsac import progress, tasks
+from dsac.logger import Curves
 from dsac.progress import ProgressBar
+from dsac.replay_kernels import TRANSITION
 
 
 class Crash(Exception):
@@ -139,3 +144,84 @@ def test_an_error_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(Crash), ProgressBar("Humanoid dsac_t"):
         raise Crash
     assert screen.getvalue().rstrip().endswith("\x1b[2K")
+
+
+def tensors(run: Path, learner: int = 0) -> EventAccumulator:
+    curves = EventAccumulator(str(run / f"learner-{learner}"), size_guidance={"tensors": 0})
+    return curves.Reload()
+
+
+def test_tensorboard_knows_the_settings_of_each_learner(tmp_path: Path):
+    """Catches a table of hyperparameters without the seed, with the wrong learner's, or with paths of this machine."""
+    run = train_whole(small_config(tmp_path, "sac", "learners=2", "seed=5", "algo.gamma=0.97"))
+    for learner in (0, 1):
+        curves = tensors(run, learner)
+        content = curves.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        given = metadata.parse_session_start_info_plugin_data(content).hparams
+        assert given["seed"].number_value == 5 + learner
+        assert given["algo.gamma"].number_value == 0.97
+        assert given["algo.name"].string_value == "sac"
+        assert given["algo.hidden_sizes"].string_value == "[8, 8]"
+        assert given["env.id"].string_value == "null"
+        assert "runs" not in given
+        (config,) = curves.Tensors("config")
+        assert "      gamma: 0.97" in config.tensor_proto.string_val[0].decode()
+        (made,) = curves.Tensors("made with")
+        assert "mujoco" in made.tensor_proto.string_val[0].decode()
+
+
+def histogram(run: Path, tag: str, learner: int = 0) -> dict[int, np.ndarray]:
+    """The buckets (left, right, count) of a histogram by env steps."""
+    return {event.step: make_ndarray(event.tensor_proto) for event in tensors(run, learner).Tensors(tag)}
+
+
+def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a histogram that changes training, counts frames that are no transitions, or is of another learner."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.Histograms, "__call__", lambda *_: None)
+        plain = train_whole(small_config(tmp_path / "plain", "dsac_t", "learners=2"))
+    seen = []
+    drawn = tasks.remembered
+
+    def watched(memory: dict[str, Any], learner: int, env_steps: int) -> Any:
+        held = np.nonzero(memory["flags"][learner] & TRANSITION)
+        obs, action = drawn(memory, learner, env_steps)
+        rows = np.concatenate([memory["obs"][learner][held], memory["action"][learner][held]], 1)
+        chosen = np.concatenate([obs, action], 1)
+        seen.append({tuple(row) for row in chosen} <= {tuple(row) for row in rows})
+        return obs, action
+
+    monkeypatch.setattr(tasks, "remembered", watched)
+    run = train_whole(small_config(tmp_path / "shown", "dsac_t", "learners=2"))
+    assert_same(final_state(run), final_state(plain))
+    assert lasting_rows(run) == lasting_rows(plain)
+    assert all(seen)
+    assert len(seen) == 2 * 4
+    for learner in (0, 1):
+        for tag, scalar in (("critic/q", "train/q"), ("critic/sigma", "train/sigma")):
+            shown = histogram(run, tag, learner)
+            assert list(shown) == [64, 128, 192, 256]
+            buckets = shown[256]
+            assert buckets[:, 2].sum() == tasks.HISTOGRAM_ROWS
+            latest = float([row["value"] for row in rows(run, learner) if row["tag"] == scalar][-1])
+            mean = (buckets[:, :2].mean(1) * buckets[:, 2]).sum() / buckets[:, 2].sum()
+            assert mean == pytest.approx(latest, abs=0.5)
+    assert not np.array_equal(histogram(run, "critic/q", 0)[256], histogram(run, "critic/q", 1)[256])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("td3", {"critic/q"}), ("ppo", set())])
+def test_algorithms_without_a_sigma_or_a_replay_show_what_they_have(name: str, expected: set[str], tmp_path: Path):
+    """Catches a run that fails for want of a histogram."""
+    run = train_whole(small_config(tmp_path, name))
+    assert {tag for tag in tensors(run).Tags()["tensors"] if tag.startswith("critic/")} == expected
+
+
+def test_a_critic_that_diverged_leaves_the_run_alive(tmp_path: Path):
+    """Catches a histogram of what is not finite that ends a run."""
+    curves = Curves(tmp_path)
+    trainer = SimpleNamespace(env_steps=7)
+    curves.write_histograms({"critic/q": np.array([np.nan, np.inf]), "critic/sigma": np.array([1.0, np.nan])}, trainer)
+    curves.close()
+    found = EventAccumulator(str(tmp_path)).Reload()
+    assert make_ndarray(found.Tensors("critic/sigma")[0].tensor_proto)[:, 2].sum() == 1
+    assert make_ndarray(found.Tensors("critic/q")[0].tensor_proto).sum() == 0

@@ -1,0 +1,208 @@
+"""Which runs may be averaged and which compared: runs that differ in anything but the seed are never averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dsac.config import ConfigError
+from dsac.results import CURVES, NO_MATTER, Run
+
+NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
+TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one task and algorithm that differ in nothing but the seed, by seed.
+
+    label       the algorithm, with what sets it apart from its other groups
+    settings    the config that they share, dotted keys
+    alike       what another group must share to be compared with: task, simulator, evaluation, budget
+    """
+
+    env: str
+    algorithm: str
+    label: str
+    runs: tuple[Run, ...]
+    settings: Mapping[str, Any]
+    alike: Mapping[str, str]
+
+    @property
+    def updates_per_env_step(self) -> float:
+        """Gradient steps per env step, as measured."""
+        return float(np.mean([run.updates[-1] / run.env_steps[-1] for run in self.runs]))
+
+    def different(self, other: Group) -> list[str]:
+        """What keeps this group from being compared with another: "budget: 1,000,000 and 300,000 env steps"."""
+        return [
+            f"{key}: {value} and {other.alike[key]}" for key, value in self.alike.items() if value != other.alike[key]
+        ]
+
+
+def grouped(runs: Iterable[Run], until: int | None = None) -> tuple[list[Group], list[str]]:
+    """Group runs by task, algorithm and settings; `until` cuts all at so many env steps.
+
+    Returns the groups, tasks in order and DSAC-T first, and a remark for each run that was left out: unfinished, or
+    the same seed of the same settings once more, which is no independent run. Raises ConfigError where none is left.
+    """
+    remarks: list[str] = []
+    whole = [cut for run in runs if (cut := trimmed(run, until, remarks)) is not None]
+    if not whole:
+        raise ConfigError(*remarks, "no run to compare; until=<env steps> compares what there is up to there")
+    members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in whole:
+        members[run.env, run.algorithm, identity(run, until)].append(run)
+    order = sorted(members, key=lambda key: (key[0], rank(key[1]), key[1], key[2]))
+    labels = name_groups([(env, algorithm, members[env, algorithm, same][0]) for env, algorithm, same in order])
+    groups = [
+        Group(
+            env,
+            algorithm,
+            label,
+            tuple(unique_seeds(members[env, algorithm, same], label, remarks)),
+            shared(members[env, algorithm, same][0]),
+            alike(members[env, algorithm, same][0], until),
+        )
+        for (env, algorithm, same), label in zip(order, labels, strict=True)
+    ]
+    return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
+
+
+def trimmed(run: Run, until: int | None, remarks: list[str]) -> Run | None:
+    """A finished run, or a run up to `until` env steps; None, with a remark, where it does not reach as far.
+
+    A run that lacks less than 5% of the way reaches it: its last evaluation is then that of another cadence.
+    """
+    last, goal = run.env_steps[-1], until or run.settings["total_env_steps"]
+    if until is None and run.finished:
+        return run
+    kept = run.env_steps <= goal
+    if until is not None and kept.any() and last >= 0.95 * goal:
+        return dataclasses.replace(run, **{name: getattr(run, name)[kept] for name in CURVES})
+    remarks.append(f"{run.env} {run.algorithm} {run.name}: left out at {last:,.0f} of {goal:,} env steps")
+    return None
+
+
+def identity(run: Run, until: int | None) -> str:
+    """What runs must share to be averaged: all settings that can move returns, and the simulator."""
+    budget = run.settings["total_env_steps"] if budgeted(run, until) else None
+    return json.dumps([shared(run), simulator(run), budget])
+
+
+def budgeted(run: Run, until: int | None) -> bool:
+    """Whether a run's budget matters: not where all are cut before it, unless its learning rate follows it."""
+    return until is None or run.settings.get("algo.learning_rate_schedule", "constant") != "constant"
+
+
+def shared(run: Run) -> dict[str, Any]:
+    """The settings that can move returns, without the budget; what is null is as if it were not there."""
+    left_out = (*NO_MATTER, "total_env_steps")
+    return {key: value for key, value in sorted(run.settings.items()) if key not in left_out and value is not None}
+
+
+def simulator(run: Run) -> str:
+    """What stepped the worlds, with its version."""
+    versions = run.facts["versions"]
+    own = f"Gymnasium {versions['gymnasium']}, " if run.settings["env.backend"] == "gymnasium" else ""
+    return f"{own}MuJoCo {versions['mujoco']}"
+
+
+def alike(run: Run, until: int | None) -> dict[str, str]:
+    """What another group must share to be compared with."""
+    task = {key: run.settings[key] for key in TASK if run.settings.get(key)}
+    budget = until or run.settings["total_env_steps"]
+    return {
+        "task": " ".join([run.env, *(f"{key}={value}" for key, value in task.items())]),
+        "simulator": simulator(run),
+        "evaluation": f"{run.settings['eval.episodes']} episodes",
+        "budget": f"{budget:,} env steps",
+    }
+
+
+def unique_seeds(runs: Sequence[Run], label: str, remarks: list[str]) -> list[Run]:
+    """One run a seed, the longest and then the newest; the others are named in the remarks."""
+    by_seed: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.env_steps[-1], run.name)):
+        if (former := by_seed.get(run.seed)) is not None:
+            remarks.append(f"{run.env} {label}: seed {run.seed} was run twice, {former.name} left out")
+        by_seed[run.seed] = run
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def rank(algorithm: str) -> int:
+    """The place of an algorithm in a table: ours in the order of NAMES, then others."""
+    return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
+
+
+def name_groups(groups: Sequence[tuple[str, str, Run]]) -> list[str]:
+    """A label for each group (env, algorithm, a run of it): the algorithm, the experiment and the settings that differ.
+
+    What differs is asked among the groups of one algorithm within one task, and then said of all its groups, so that a
+    label means the same in every task. Settings that go with the experiment are not repeated.
+    """
+    values = [labelling(run) for *_, run in groups]
+    keys: dict[str, list[str]] = {}
+    for algorithm in {algorithm for _, algorithm, _ in groups}:
+        rows = [(env, value) for (env, name, _), value in zip(groups, values, strict=True) if name == algorithm]
+        keys[algorithm] = differing_keys(rows)
+    labels = []
+    for (_, algorithm, _), value in zip(groups, values, strict=True):
+        parts = [shown(key, value.get(key)) for key in keys[algorithm] if key != "experiment" or key in value]
+        labels.append(" ".join([NAMES.get(algorithm, algorithm.rpartition(".")[2]), *parts]))
+    return labels
+
+
+def labelling(run: Run) -> dict[str, Any]:
+    """All that may set one group of an algorithm apart from another."""
+    extra = {"total_env_steps": run.settings["total_env_steps"], "simulator": simulator(run)}
+    return {**shared(run), **extra}
+
+
+def differing_keys(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The keys in which groups of the same task differ; of those with different experiments the experiment only."""
+
+    def varying(same: Iterable[Any]) -> set[str]:
+        sets: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for mark, (_, value) in zip(same, rows, strict=True):
+            sets[mark].append(value)
+        return {
+            key
+            for values in sets.values()
+            for key in {key for value in values for key in value}
+            if len({json.dumps(value.get(key)) for value in values}) > 1
+        }
+
+    found = varying(env for env, _ in rows)
+    if "experiment" in found:
+        found = {"experiment"} | varying((env, value.get("experiment")) for env, value in rows)
+    return sorted(found, key=lambda key: (key != "experiment", key))
+
+
+def shown(key: str, value: Any) -> str:
+    """A setting in a label: `critic_loss=paper` for algo.critic_loss, an experiment or a simulator by its name."""
+    if key in ("experiment", "simulator"):
+        return str(value)
+    text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
+    return f"{key.rpartition('.')[2] if key.startswith('algo.') else key}={text}"
+
+
+def unlike(groups: Sequence[Group]) -> list[str]:
+    """A remark for each kind of difference between the groups of one task that keeps them from being compared."""
+    remarks = []
+    for env in dict.fromkeys(group.env for group in groups):
+        found = [group for group in groups if group.env == env]
+        for key in found[0].alike:
+            kinds: dict[str, list[str]] = defaultdict(list)
+            for one in found:
+                kinds[one.alike[key]].append(one.label)
+            if len(kinds) > 1:
+                sides = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in kinds.items())
+                remarks.append(f"{env}: not compared across different {key} ({sides})")
+    return remarks

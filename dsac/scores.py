@@ -1,0 +1,202 @@
+"""What the runs of a task say: each group's scores with intervals, who wins of each pair, and the learning curves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsac import statistics
+from dsac.config import ConfigError
+from dsac.groups import Group
+from dsac.results import Run
+
+Array = NDArray[np.float64]
+AXES = {"env_steps": "env steps", "updates": "updates", "wall_time": "seconds"}
+LAST_SHARE = 0.1
+THRESHOLD_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic over seeds with its 95% interval; the interval of one seed is not a number."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The scores of a group. Returns are undiscounted and in the task's units.
+
+    env_steps           median over seeds of those at the last evaluation
+    final, final_iqm    mean and interquartile mean over seeds of the last evaluation
+    best                mean over seeds of the best evaluation in the last 10% of the env steps; `best_of` are there
+    area                mean over seeds of the average return along the axis
+    deviation, best_deviation   standard deviation over seeds of the final and the best score (n - 1)
+    threshold, reached  a return, and how many seeds had an evaluation at or above it
+    steps_to, seconds_to        median over seeds of when the first one was; infinite where half of them had none
+    seconds             median wall time of a whole run
+    rates               env steps and updates a second of one learner, mean over seeds
+    """
+
+    env: str
+    label: str
+    seeds: int
+    env_steps: float
+    final: Estimate
+    deviation: float
+    final_iqm: Estimate
+    best: Estimate
+    best_deviation: float
+    best_of: int
+    area: Estimate
+    threshold: float
+    reached: int
+    steps_to: float
+    seconds_to: float
+    seconds: float
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two groups of a task: how often a run of the first beats one of the second, and the difference of final means."""
+
+    env: str
+    label: str
+    other: str
+    probability: Estimate
+    difference: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or not told apart, by the interval of the probability."""
+        if self.probability.low > 0.5:
+            return "better"
+        return "worse" if self.probability.high < 0.5 else "not told apart"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean return of a group along an axis (G,), its 95% band, and the curve of each seed as it was evaluated."""
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    seeds: tuple[tuple[Array, Array], ...]
+
+
+def final(group: Group) -> Array:
+    """The last evaluation of each run (n,)."""
+    return np.array([run.returns[-1] for run in group.runs])
+
+
+def last_share(run: Run) -> Array:
+    """The evaluations in the last 10% of the env steps of a run."""
+    kept: Array = run.returns[run.env_steps > (1 - LAST_SHARE) * run.env_steps[-1]]
+    return kept
+
+
+def estimate(statistic: statistics.Statistic, scores: statistics.Scores) -> Estimate:
+    """A statistic with its interval."""
+    low, high = statistics.bootstrap_interval(statistic, scores)
+    return Estimate(float(statistic(scores)), float(low), float(high))
+
+
+def summarise(group: Group, by: str, threshold: float) -> Summary:
+    """The scores of a group; `by` is the axis of the area under the curve."""
+    ends, runs = final(group), group.runs
+    best = np.array([last_share(run).max() for run in runs])
+    areas = np.array([statistics.area_under_curve(getattr(run, by), run.returns) for run in runs])
+    steps = [statistics.first_at_least(run.env_steps, run.returns, threshold) for run in runs]
+    seconds = [statistics.first_at_least(run.wall_time, run.returns, threshold) for run in runs]
+    known = [run.rates for run in runs if run.rates]
+    return Summary(
+        env=group.env,
+        label=group.label,
+        seeds=len(runs),
+        env_steps=float(np.median([run.env_steps[-1] for run in runs])),
+        final=estimate(statistics.mean, [ends]),
+        deviation=deviation(ends),
+        final_iqm=estimate(statistics.interquartile_mean, [ends]),
+        best=estimate(statistics.mean, [best]),
+        best_deviation=deviation(best),
+        best_of=int(np.median([len(last_share(run)) for run in runs])),
+        area=estimate(statistics.mean, [areas]),
+        threshold=threshold,
+        reached=int(np.isfinite(steps).sum()),
+        steps_to=median(steps),
+        seconds_to=median(seconds),
+        seconds=float(np.median([run.wall_time[-1] for run in runs])),
+        rates={key: float(np.mean([rates[key] for rates in known])) for key in known[0]} if known else {},
+    )
+
+
+def deviation(values: Array) -> float:
+    """Standard deviation over seeds (n - 1), not a number for one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def median(times: Sequence[float]) -> float:
+    """Median of times of which some may be infinite: the later of the two in the middle."""
+    return sorted(times)[len(times) // 2]
+
+
+def default_threshold(groups: Sequence[Group]) -> float:
+    """A return of a task that is 90% of the way from the mean first evaluation to the best group's final mean."""
+    start = float(np.mean([np.mean([run.returns[0] for run in group.runs]) for group in groups]))
+    best = max(float(final(group).mean()) for group in groups)
+    return start + THRESHOLD_SHARE * (best - start)
+
+
+def thresholds(words: str | None, groups: Sequence[Group]) -> dict[str, float]:
+    """The threshold of each task: "9000" for all, "HalfCheetah-v5:5000,Ant-v5:3000" for some. Raises ConfigError."""
+    tasks = list(dict.fromkeys(group.env for group in groups))
+    found = {env: default_threshold([group for group in groups if group.env == env]) for env in tasks}
+    for word in (words or "").split(",") if words else []:
+        env, colon, value = word.rpartition(":")
+        env = env if env in tasks else f"{env}-v5"
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or (colon and env not in tasks):
+            raise ConfigError(f"threshold={word}: give a return, or <task>:<return> with a task of {', '.join(tasks)}")
+        found |= {env: number} if colon else dict.fromkeys(tasks, number)
+    return found
+
+
+def pairs(groups: Sequence[Group]) -> list[Pair]:
+    """Every two groups of a task that may be compared, in the order of the groups."""
+    return [
+        pair(one, other)
+        for one, other in itertools.combinations(groups, 2)
+        if one.env == other.env and not one.different(other)
+    ]
+
+
+def pair(group: Group, other: Group) -> Pair:
+    """Who wins, how often and by how much, on the last evaluation."""
+    ours, theirs = final(group), final(other)
+    probability = statistics.probability_of_improvement([ours], [theirs])
+    difference = estimate(lambda scores: scores[0].mean(-1) - scores[1].mean(-1), [ours, theirs])
+    interval = statistics.improvement_interval([ours], [theirs])
+    return Pair(group.env, group.label, other.label, Estimate(probability, *interval), difference)
+
+
+def curve(group: Group, by: str) -> Curve:
+    """The learning curve of a group: seeds read off straight lines at all points within the range that they share."""
+    seeds = tuple((getattr(run, by), run.returns) for run in group.runs)
+    x = statistics.common_grid([x for x, _ in seeds])
+    if not len(x):  # on wall time, a seed may end before another had its first evaluation
+        return Curve(x, x, x, x, seeds)
+    rows = np.stack([statistics.on_grid(*seed, x) for seed in seeds], -1)
+    low, high = statistics.bootstrap_interval(statistics.mean, [rows], draws=2_000)
+    return Curve(x, rows.mean(-1), low, high, seeds)

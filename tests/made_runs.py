@@ -1,0 +1,62 @@
+"""Run folders with curves that a test makes up: as a run leaves them, but for checkpoints and policies."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dsac.config import compose, load, to_tree
+
+EVERY = 1000
+
+
+@functools.cache
+def composed(env: str, algo: str, words: tuple[str, ...]) -> dict[str, Any]:
+    """A checked config as a tree; composing it takes longer than all the rest."""
+    cadences = [f"eval_every_env_steps={EVERY}", f"checkpoint_every_env_steps={EVERY}", f"log_every_env_steps={EVERY}"]
+    return to_tree(load(compose([f"env={env}", f"algo={algo}", *cadences, *words])))
+
+
+def made_run(
+    root: Path,
+    algo: str = "dsac_t",
+    returns: Sequence[float] | Sequence[Sequence[float]] = (0.0, 50.0, 100.0),
+    *words: str,
+    env: str = "Hopper",
+    seed: int = 0,
+    mujoco: str = "3.17.0",
+    seconds: float = 10.0,
+) -> Path:
+    """A finished run with an evaluation every 1,000 env steps and `seconds`; one list of returns a learner."""
+    curves = [returns] if not isinstance(returns[0], Sequence) else returns
+    budget = EVERY * len(curves[0])
+    given = {"seed": seed, "learners": len(curves)}
+    if not any(word.startswith("total_env_steps=") for word in words):
+        given["total_env_steps"] = budget
+    tree = {**composed(env, algo, words), **given}
+    stem = root / env / algo / f"20260101-{len(list(root.rglob('config.yaml'))):06d}-seed{seed}"
+    stem.mkdir(parents=True)
+    (stem / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    versions = {"python": "3.11.7", "dsac": "0.1.0", "torch": "2.13.0", "mujoco": mujoco, "gymnasium": "1.4.0"}
+    sitting = {"versions": versions, "git_revision": "0" * 40, "device": "cpu", "cpu": "CPU", "cores": 2, "threads": 1}
+    (stem / "run.json").write_text(json.dumps({"sittings": [sitting]}))
+    for learner, curve in enumerate(curves):
+        folder = stem / f"learner-{learner}"
+        folder.mkdir()
+        rows = ["env_steps,updates,wall_time,tag,value"]
+        for index, value in enumerate(curve, 1):
+            start = f"{EVERY * index},{50 * index},{seconds * index:.2f}"
+            rows += [f"{start},train/q,1.0", f"{start},rate/env_steps_per_second,100.0", f"{start},eval/return,{value}"]
+        (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+    return stem
+
+
+def made_seeds(root: Path, algo: str, ends: Sequence[float], *words: str, **given: Any) -> None:
+    """A run for each final return, with seeds from 0 on."""
+    for seed, end in enumerate(ends):
+        made_run(root, algo, (0.0, end / 2, end), *words, seed=seed, **given)

@@ -1,0 +1,159 @@
+"""What may be averaged, what may be compared, and how it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import made_run, made_seeds
+
+from dsac.config import ConfigError
+from dsac.groups import Group, grouped, unlike
+from dsac.results import read
+
+
+def groups(root: Path, until: int | None = None) -> tuple[list[Group], list[str]]:
+    return grouped(read([root])[0], until)
+
+
+def test_seeds_and_learners_are_averaged_whatever_the_machine(tmp_path: Path):
+    """Catches a group split by the seed, by learners side by side, by threads or by a logging cadence."""
+    made_run(tmp_path, "sac", [(0.0, 1.0), (0.0, 2.0)])
+    made_run(tmp_path, "sac", (0.0, 3.0), "threads=2", "device=cpu", "log_every_env_steps=500", seed=2)
+    ((group,), remarks) = groups(tmp_path)
+    assert [run.seed for run in group.runs] == [0, 1, 2]
+    assert group.label == "SAC"
+    assert remarks == []
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "label"),
+    [
+        (["algo.gamma=0.98"], {}, "DSAC-T gamma=0.98"),
+        (["algo.critic_loss=release_2025"], {}, "DSAC-T critic_loss=release_2025"),
+        (["algo.hidden_sizes=[64,64]"], {}, "DSAC-T hidden_sizes=[64, 64]"),
+        (["eval.episodes=20"], {}, "DSAC-T eval.episodes=20"),
+        ([], {"mujoco": "3.16.0"}, "DSAC-T MuJoCo 3.16.0"),
+        (["env.backend=gymnasium"], {}, "DSAC-T env.backend=gymnasium Gymnasium 1.4.0, MuJoCo 3.17.0"),
+        (["env.max_episode_steps=500"], {}, "DSAC-T env.max_episode_steps=500"),
+    ],
+)
+def test_what_can_move_returns_is_never_averaged(tmp_path: Path, words: list[str], given: Any, label: str):
+    """Catches settings, simulators or evaluations mixed into one mean, and groups that bear one name."""
+    made_run(tmp_path)
+    made_run(tmp_path, "dsac_t", (0.0, 50.0, 100.0), *words, seed=1, **given)
+    found, _ = groups(tmp_path)
+    assert [len(group.runs) for group in found] == [1, 1]
+    assert label in [group.label for group in found]
+    assert len({group.label for group in found}) == 2
+
+
+def test_labels_are_the_same_in_every_task(tmp_path: Path):
+    """Catches a label that names a setting in the one task where it differs and drops it in the other."""
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "algo.gamma=0.98")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0))
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), env="Ant")
+    made_run(tmp_path, "ppo", (1.0, 2.0), env="Ant")
+    found, _ = groups(tmp_path)
+    assert [(group.env, group.label) for group in found] == [
+        ("Ant-v5", "DSAC-T gamma=0.99"),
+        ("Ant-v5", "PPO"),
+        ("Hopper-v5", "DSAC-T gamma=0.98"),
+        ("Hopper-v5", "DSAC-T gamma=0.99"),
+    ]
+
+
+def test_an_experiment_names_all_that_goes_with_it(tmp_path: Path):
+    """Catches a label with a dozen settings where the experiment's name says it all, or one that hides a difference."""
+    for name, words in (
+        ("paper", []),
+        ("recipe", ["algo.gamma=0.98", "algo.tau=0.01"]),
+        ("recipe", ["algo.gamma=0.98", "algo.tau=0.02"]),
+    ):
+        config = made_run(tmp_path, "dsac_t", (1.0, 2.0), *words) / "config.yaml"
+        config.write_text(config.read_text() + f"experiment: {name}\n")
+    found, _ = groups(tmp_path)
+    assert [group.label for group in found] == [
+        "DSAC-T paper tau=0.005",
+        "DSAC-T recipe tau=0.01",
+        "DSAC-T recipe tau=0.02",
+    ]
+
+
+def test_a_setting_that_is_null_is_as_if_it_were_not_there(tmp_path: Path):
+    """Catches runs of before a setting existed that are taken for others."""
+    made_run(tmp_path)
+    config = made_run(tmp_path, seed=1) / "config.yaml"
+    config.write_text(config.read_text() + "experiment: null\n")
+    assert len(groups(tmp_path)[0]) == 1
+
+
+def test_a_seed_counts_once(tmp_path: Path):
+    """Catches a run repeated, or learners that share seeds with single runs, counted as independent."""
+    made_run(tmp_path, "sac", [(0.0, 1.0), (0.0, 2.0)])
+    made_run(tmp_path, "sac", (0.0, 5.0), seed=1)
+    ((group,), remarks) = groups(tmp_path)
+    assert [run.seed for run in group.runs] == [0, 1]
+    assert [run.returns[-1] for run in group.runs] == [1, 5]
+    assert len(remarks) == 1
+    assert "seed 1 was run twice" in remarks[0]
+
+
+def test_unfinished_runs_wait_or_are_compared_until_where_they_are(tmp_path: Path):
+    """Catches a final mean over runs of different age, and a run cut in places that others did not reach."""
+    made_run(tmp_path, "sac", (0.0, 1.0, 2.0))
+    made_run(tmp_path, "ppo", (0.0, 4.0), "total_env_steps=3000")
+    found, remarks = groups(tmp_path)
+    assert [group.label for group in found] == ["SAC"]
+    assert "left out at 2,000 of 3,000 env steps" in remarks[0]
+    found, remarks = groups(tmp_path, until=2000)
+    assert [run.returns[-1] for group in found for run in group.runs] == [1, 4]
+    assert found[0].different(found[1]) == []
+    assert remarks == []
+    found, remarks = groups(tmp_path, until=3000)
+    assert [group.label for group in found] == ["SAC"]
+    found, _ = groups(tmp_path, until=2050)  # another cadence may have its last evaluation a little before
+    assert [group.label for group in found] == ["SAC", "PPO"]
+    with pytest.raises(ConfigError, match="until="):
+        groups(tmp_path / "Hopper" / "ppo")
+
+
+def test_a_budget_matters_where_the_learning_rate_follows_it(tmp_path: Path):
+    """Catches runs on different schedules averaged because they were cut at the same step."""
+    made_run(tmp_path, "ppo", (0.0, 1.0, 2.0))
+    made_run(tmp_path, "ppo", (0.0, 1.0), seed=1)
+    made_run(tmp_path, "sac", (0.0, 1.0, 2.0))
+    made_run(tmp_path, "sac", (0.0, 1.0), seed=1)
+    found, _ = groups(tmp_path, until=2000)
+    assert [(group.label, len(group.runs)) for group in found] == [
+        ("SAC", 2),
+        ("PPO total_env_steps=2000", 1),
+        ("PPO total_env_steps=3000", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "said"),
+    [
+        ([], {"mujoco": "3.16.0"}, "different simulator (MuJoCo 3.17.0: DSAC-T; MuJoCo 3.16.0: PPO)"),
+        (["eval.episodes=3"], {}, "different evaluation (10 episodes: DSAC-T; 3 episodes: PPO)"),
+        (["env.max_episode_steps=99"], {}, "different task"),
+        (["total_env_steps=2500"], {}, "different budget (3,000 env steps: DSAC-T; 2,500 env steps: PPO)"),
+    ],
+)
+def test_what_is_not_alike_is_not_compared(tmp_path: Path, words: list[str], given: Any, said: str):
+    """Catches a verdict between runs of different simulators, evaluations, clocks or budgets."""
+    made_run(tmp_path)
+    made_run(tmp_path, "ppo", (0.0, 50.0, 100.0), *words, **given)
+    found, _ = groups(tmp_path)
+    assert found[0].different(found[1])
+    assert said in unlike(found)[0]
+
+
+def test_own_algorithms_stand_after_ours_by_their_last_name(tmp_path: Path):
+    """Catches an algorithm of one's own that fails the table, and an import of it from a run folder."""
+    made_seeds(tmp_path, "sac", [1.0])
+    config = made_run(tmp_path, "td3") / "config.yaml"
+    config.write_text(config.read_text().replace("name: td3", "name: no_such_package.my_td3"))
+    assert [group.label for group in groups(tmp_path)[0]] == ["SAC", "my_td3"]
