@@ -1,6 +1,6 @@
 """Distributional actor-critic control: DSAC-T beside tuned SAC, TD3, DDPG and PPO baselines.
 
-From Python: `train`, `evaluate`, `load_policy`. Each is imported at its first use, so that `import dsac` is light.
+From Python: `train`, `evaluate`, `export`, `load_policy`. Each is imported at its first use: `import dsac` is light.
 """
 
 from importlib import import_module
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsac.evaluate import evaluate
+    from dsac.export import export
     from dsac.runs import load_policy
     from dsac.train import train
 
-__all__ = ["evaluate", "load_policy", "train"]
+__all__ = ["evaluate", "export", "load_policy", "train"]
 
 
 def __getattr__(name: str) -> Any:
