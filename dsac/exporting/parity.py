@@ -13,20 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsac.config import ConfigError
 from dsac.exporting.layers import ExportRefused, FloatArray, Layers
 from dsac.policy import Policy
 from envs.contract import VecEnv
 
 TOLERANCE = 1e-5  # of each action's half range
 KINDS = ("recorded", "boundary", "random")
-RECORD_EVERY = 4  # steps, so that the rows differ
-ROUNDING = 2.0**-22  # relative size of the nudges that tell how well float32 settles an action
+ATTEMPTS = 12  # at drawing as many random rows as are needed
+NUDGE = 2.0**-20  # relative, of every weight: what sums of some hundred products in float32 may be off by
 
 
 class ParitySet(NamedTuple):
     """obs (n, O) float32, actions (n, A) float32 in the task's units, kind (n,) an index of KINDS.
 
-    left_out  rows that were drawn and not taken, because rounding alone moves their action
+    left_out  rows that were drawn and not taken, because float32 does not settle their action
+    rounding  the largest share of an action's half range that float32 moved any row's action by
     """
 
     obs: FloatArray
@@ -34,6 +36,7 @@ class ParitySet(NamedTuple):
     kind: NDArray[np.uint8]
     half_range: FloatArray
     left_out: int
+    rounding: float
 
     def error(self, actions: FloatArray) -> float:
         """The largest difference of any action, as a share of its half range; not a number counts as infinite."""
@@ -56,65 +59,80 @@ class ParitySet(NamedTuple):
 def parity_set(policy: Policy, layers: Layers, env: VecEnv, obs_abs_max: float, rows: int, seed: int) -> ParitySet:
     """At least `rows` observations: of episodes that the policy plays, at the boundaries, and random around the first.
 
-    Raises ExportRefused where float32 cannot settle the policy's actions to the tolerance on most of them.
+    Raises ConfigError for an obs_abs_max that the task exceeds, ExportRefused where float32 settles hardly any of the
+    actions.
     """
-    generator = np.random.default_rng((seed, 4096))
-    recorded = record(policy, env, rows // 2, seed)
-    half_range = np.maximum((layers.high - layers.low) / 2, np.finfo(np.float32).tiny)
-    parts: list[tuple[FloatArray, FloatArray]] = []
-    left_out = 0
-
-    def take(obs: FloatArray, most: int) -> None:
-        nonlocal left_out
-        obs = np.clip(obs, -obs_abs_max, obs_abs_max).astype(np.float32)
-        actions, settled = evaluated(policy, obs, half_range)
-        left_out += int((~settled).sum())
-        parts.append((obs[settled][:most], actions[settled][:most]))
-
-    take(generator.permutation(recorded), len(recorded))
-    take(boundaries(layers, recorded, obs_abs_max), rows)
-    missing = max(rows // 4, rows - sum(len(obs) for obs, _ in parts))
-    take(around(recorded, 2 * missing, generator), missing)
-    kind = np.repeat(np.arange(len(KINDS), dtype=np.uint8), [len(obs) for obs, _ in parts])
-    if len(kind) < rows:
+    generator = np.random.default_rng((seed, rows))
+    recorded = record(policy, env, rows, seed)
+    if (largest := np.abs(recorded).max()) > obs_abs_max:
+        name = env.spec.obs_names[int(np.abs(recorded).max(0).argmax())]
+        raise ConfigError(f"obs_abs_max={obs_abs_max:g}: the policy meets larger ones in its task, {name} {largest:g}")
+    judge = Judge(policy, layers)
+    parts = [judge.settled(recorded, rows // 2)]
+    edges = boundaries(layers, recorded, obs_abs_max)
+    parts.append(judge.settled(np.clip(edges, -obs_abs_max, obs_abs_max), rows))
+    needed = max(rows // 4, rows - sum(len(obs) for obs, _ in parts))
+    drawn: list[tuple[FloatArray, FloatArray]] = []
+    while len(drawn) < ATTEMPTS and (missing := needed - sum(len(obs) for obs, _ in drawn)) > 0:
+        draws = np.clip(around(recorded, 2 * missing + 256, generator), -obs_abs_max, obs_abs_max)
+        drawn.append(judge.settled(draws, missing))
+    counts = [*(len(obs) for obs, _ in parts), sum(len(obs) for obs, _ in drawn)]
+    if sum(counts) < rows:
         raise ExportRefused(
-            f"rounding in float32 moves the actions by more than the tolerance of {TOLERANCE:g} on {left_out:,} of "
-            f"{left_out + len(kind):,} observations: this policy's weights are too large to be compared"
+            f"float32 does not settle this policy's actions on {judge.left_out:,} of {judge.left_out + sum(counts):,} "
+            f"observations, where rounding moves them by up to {judge.rounding:.0e} of a half range: its weights or "
+            "its observations are too large (algo.observation_normalization=true keeps the latter small)"
         )
-    obs, actions = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return ParitySet(obs, actions, kind, half_range, left_out)
+    obs, actions = (np.concatenate(arrays) for arrays in zip(*parts, *drawn, strict=True))
+    kind = np.repeat(np.arange(len(KINDS), dtype=np.uint8), counts)
+    return ParitySet(obs, actions, kind, judge.half_range, judge.left_out, judge.rounding)
+
+
+class Judge:
+    """Tells the observations on which float32 settles the policy's action.
+
+    An action is settled where its own rounding, and a NUDGE of every weight, move it by at most a quarter of the
+    tolerance. Elsewhere torch does not agree with itself from one batch size to another, and no runtime can with torch.
+    """
+
+    def __init__(self, policy: Policy, layers: Layers) -> None:
+        self.policy, self.exact = policy, copy.deepcopy(policy).double()
+        self.half_range = np.maximum((layers.high - layers.low) / 2, np.finfo(np.float32).tiny)
+        generator = torch.Generator().manual_seed(0)
+        self.nudged = [nudged(self.exact, generator) for _ in range(3)]
+        self.left_out, self.rounding = 0, 0.0
+
+    @torch.no_grad()
+    def settled(self, obs: FloatArray, most: int) -> tuple[FloatArray, FloatArray]:
+        """The first `most` settled rows of obs (n, O), and the policy's actions on them."""
+        actions: FloatArray = self.policy(torch.from_numpy(obs)).numpy()
+        wide = torch.from_numpy(obs.astype(np.float64))
+        reference = self.exact(wide).numpy()
+        rounding = np.abs(actions - reference) / self.half_range
+        moved = [np.abs(other(wide).numpy() - reference) / self.half_range for other in self.nudged]
+        settled = (np.maximum.reduce([rounding, *moved]) <= TOLERANCE / 4).all(1)
+        self.left_out += int((~settled).sum())
+        self.rounding = max(self.rounding, float(rounding.max()))
+        return obs[settled][:most], actions[settled][:most]
 
 
 @torch.no_grad()
-def evaluated(policy: Policy, obs: FloatArray, half_range: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """The policy's actions (n, A) on obs (n, O), and where they are settled (n,).
-
-    An action is settled where its float32 rounding, and a nudge of a float32 rounding to every weight, move it by less
-    than a quarter of the tolerance. Elsewhere torch does not agree with itself from one batch size to another.
-    """
-    actions: FloatArray = policy(torch.from_numpy(obs)).numpy()
-    exact = copy.deepcopy(policy).double()
-    wide = torch.from_numpy(obs.astype(np.float64))
-    reference = exact(wide).numpy()
-    worst = np.abs(actions - reference)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        nudged = copy.deepcopy(exact)
-        for parameter in nudged.parameters():
-            parameter.mul_(1 + ROUNDING * (2 * torch.rand(parameter.shape, generator=generator) - 1))
-        worst = np.maximum(worst, np.abs(nudged(wide).numpy() - reference))
-    return actions, (worst <= TOLERANCE / 4 * half_range).all(1)
+def nudged(policy: Policy, generator: torch.Generator) -> Policy:
+    """A copy whose every weight is off by up to NUDGE."""
+    other = copy.deepcopy(policy)
+    for parameter in other.parameters():
+        parameter.mul_(1 + NUDGE * (2 * torch.rand(parameter.shape, generator=generator) - 1))
+    return other
 
 
 @torch.no_grad()
 def record(policy: Policy, env: VecEnv, rows: int, seed: int) -> FloatArray:
-    """At least `rows` observations (n, O) that the policy meets in its task, at every RECORD_EVERY-th step."""
+    """At least `rows` observations (n, O) that the policy meets in its task, step after step, in random order."""
     obs, kept = env.reset(seed), []
-    for step in range(RECORD_EVERY * -(-rows // env.num_envs)):
-        if step % RECORD_EVERY == 0:
-            kept.append(obs)
+    for _ in range(-(-rows // env.num_envs)):
+        kept.append(obs)
         obs = env.step(policy(torch.from_numpy(obs)).numpy()).obs
-    return np.concatenate(kept)
+    return np.random.default_rng(seed).permutation(np.concatenate(kept))
 
 
 def boundaries(layers: Layers, recorded: FloatArray, obs_abs_max: float) -> FloatArray:

@@ -15,7 +15,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"inside   {inside(facts)}",
         f"held     {held(facts)}",
         "files    " + ", ".join(f"{name} {size(count)}" for name, count in report["bytes"].items()),
-        f"parity   {parity(checks['parity_rows'])}",
+        f"parity   {parity(checks)}",
         f"         {'':11}worst error    time a step   closed loop, {checks['episodes']} episodes",
     ]
     for name, found in checks["runtimes"].items():
@@ -52,13 +52,16 @@ def held(facts: Mapping[str, Any]) -> str:
     return f"safe action: {safe['kind']}{value}" + (f"; an action every {period:g} s" if period else "")
 
 
-def parity(rows: Mapping[str, int]) -> str:
+def parity(checks: Mapping[str, Any]) -> str:
     """How many observations of which kind were compared."""
-    kinds = {kind: count for kind, count in rows.items() if kind != "left_out"}
-    told = f"{sum(kinds.values()):,} observations (" + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items()) + ")"
-    if rows["left_out"]:
-        told += f"; {rows['left_out']:,} more passed over, whose action float32 does not settle"
-    return told + "; errors in half ranges"
+    rows = checks["parity_rows"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in rows.items())
+    told = f"{sum(rows.values()):,} observations ({kinds}), errors in half ranges"
+    if checks["passed_over"]:
+        told += (
+            f"; passed over {checks['passed_over']:,} that float32 does not settle (rounding {checks['rounding']:.0e})"
+        )
+    return told
 
 
 def closed_loop(found: Mapping[str, Any] | None) -> str:

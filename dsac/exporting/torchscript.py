@@ -40,6 +40,7 @@ def write_torchscript(guarded: Guarded) -> bytes:
     obs = torch.zeros(2, len(guarded.policy.obs_mean))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of sizes, which are the policy's for good
         traced: Any = torch.jit.trace(guarded.eval(), (obs,))  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)

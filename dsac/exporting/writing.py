@@ -121,7 +121,9 @@ def fill(
             check_closed_loop(runtimes[-1], returns[name], returns["torch"])
     rows = {kind: int((parity.kind == index).sum()) for index, kind in enumerate(KINDS)}
     checks = {
-        "parity_rows": {**rows, "left_out": parity.left_out},
+        "parity_rows": rows,
+        "passed_over": parity.left_out,
+        "rounding": parity.rounding,
         "episodes": request.episodes,
         "runtimes": {runtime.name: figures(runtime, returns.get(runtime.name)) for runtime in runtimes},
     }
