@@ -16,7 +16,7 @@ ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
     ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
-    ["dsac.callable_module"],
+    ["dsac.callable_module", "dsac.controller", "dsac.exporting", "dsac.exporting.report", "dsac.exporting.units"],
     ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.replay", "dsac.rollout", "dsac.policy", "dsac.collector"],
@@ -24,12 +24,15 @@ TIERS = [
     ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
     ["envs.helpers", "envs.tasks.humanoid_standup"],
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
+    ["dsac.exporting.layers", "dsac.exporting.torchscript"],
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
     ["dsac.exit_codes", "dsac.initial_weights", "dsac.progress", "dsac.runs", "dsac.signals"],
-    ["dsac.logger"],
-    ["dsac.tasks", "dsac.bench_environments"],
-    ["dsac.train", "dsac.evaluate", "dsac.bench"],
+    ["dsac.logger", "dsac.exporting.c_library", "dsac.exporting.contract", "dsac.exporting.parity"],
+    ["dsac.tasks", "dsac.bench_environments", "dsac.exporting.at_best", "dsac.exporting.request"],
+    ["dsac.exporting.c_header", "dsac.exporting.onnx_graph", "dsac.exporting.runtimes"],
+    ["dsac.exporting.writing"],
+    ["dsac.train", "dsac.evaluate", "dsac.export", "dsac.bench"],
     ["dsac"],
 ]
 ONLY_IN = {
@@ -39,6 +42,8 @@ ONLY_IN = {
     "rich": {"dsac.progress"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},
+    "onnx": {"dsac.exporting.onnx_graph"},
+    "onnxruntime": {"dsac.controller"},
     "pickle": set(),
 }
 KNOW_NO_ALGORITHM = ["dsac.trainer", "dsac.collector", "dsac.replay", "dsac.replay_kernels", "dsac.rollout"]
@@ -103,9 +108,9 @@ def test_the_loop_knows_no_algorithm(module: str):
 
 SEEN = """
 import sys
-import dsac, dsac.progress, dsac.evaluate
+import dsac, dsac.progress, dsac.evaluate, dsac.export
 from dsac.train import main
-assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == 0
+assert main(["--help"]) == 0 and dsac.evaluate.main(["--help"]) == 0 and dsac.export.main(["--help"]) == 0
 assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")

@@ -13,6 +13,7 @@ import numpy as np
 from dsac.exporting.contract import SafeAction
 from dsac.exporting.layers import FloatArray, Layers
 from dsac.exporting.parity import TOLERANCE, ParitySet
+from dsac.exporting.units import in_words
 
 TEMPLATE = Path(__file__).with_name("policy.h.in")
 CHECKED_NUMBERS = 12_000  # how much of the parity set goes into the header
@@ -73,7 +74,7 @@ def about(contract: Mapping[str, Any]) -> str:
         ),
         "actions:",
         *(
-            f"  {index:4} {name}, {low!r} to {high!r}: {meaning}"
+            f"  {index:4} {name}, {low!r} to {high!r}: {in_words(meaning)}"
             for index, (name, low, high, meaning) in enumerate(zip(*columns, strict=True))
         ),
     ]

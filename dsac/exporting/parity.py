@@ -21,7 +21,7 @@ from envs.contract import VecEnv
 TOLERANCE = 1e-5  # of each action's half range
 KINDS = ("recorded", "boundary", "random")
 ATTEMPTS = 12  # at drawing as many random rows as are needed
-NUDGE = 2.0**-20  # relative, of every weight: what sums of some hundred products in float32 may be off by
+ORDERS = 16  # of summation, in which an action is computed to see how far rounding moves it
 
 
 class ParitySet(NamedTuple):
@@ -91,38 +91,48 @@ def parity_set(policy: Policy, layers: Layers, env: VecEnv, obs_abs_max: float, 
 class Judge:
     """Tells the observations on which float32 settles the policy's action.
 
-    An action is settled where its own rounding, and a NUDGE of every weight, move it by at most a quarter of the
-    tolerance. Elsewhere torch does not agree with itself from one batch size to another, and no runtime can with torch.
+    An action is settled where the orders in which its sums can be taken move it by at most a fifth of the tolerance.
+    Elsewhere torch does not agree with itself from one batch size to another, and no runtime can with torch.
     """
 
     def __init__(self, policy: Policy, layers: Layers) -> None:
         self.policy, self.exact = policy, copy.deepcopy(policy).double()
         self.half_range = np.maximum((layers.high - layers.low) / 2, np.finfo(np.float32).tiny)
         generator = torch.Generator().manual_seed(0)
-        self.nudged = [nudged(self.exact, generator) for _ in range(3)]
+        self.reordered = [reordered(policy, generator) for _ in range(ORDERS)]
         self.left_out, self.rounding = 0, 0.0
 
     @torch.no_grad()
     def settled(self, obs: FloatArray, most: int) -> tuple[FloatArray, FloatArray]:
         """The first `most` settled rows of obs (n, O), and the policy's actions on them."""
-        actions: FloatArray = self.policy(torch.from_numpy(obs)).numpy()
-        wide = torch.from_numpy(obs.astype(np.float64))
-        reference = self.exact(wide).numpy()
-        rounding = np.abs(actions - reference) / self.half_range
-        moved = [np.abs(other(wide).numpy() - reference) / self.half_range for other in self.nudged]
-        settled = (np.maximum.reduce([rounding, *moved]) <= TOLERANCE / 4).all(1)
+        rows = torch.from_numpy(obs)
+        actions: FloatArray = self.policy(rows).numpy()
+        exact = self.exact(rows.double()).numpy()
+        answers = [actions, *(other(rows[:, order]).numpy() for other, order in self.reordered)]
+        rounding = np.maximum.reduce([np.abs(answer - exact) / self.half_range for answer in answers]).max(1)
+        settled = rounding <= TOLERANCE / 5
         self.left_out += int((~settled).sum())
         self.rounding = max(self.rounding, float(rounding.max()))
         return obs[settled][:most], actions[settled][:most]
 
 
 @torch.no_grad()
-def nudged(policy: Policy, generator: torch.Generator) -> Policy:
-    """A copy whose every weight is off by up to NUDGE."""
+def reordered(policy: Policy, generator: torch.Generator) -> tuple[Policy, torch.Tensor]:
+    """The same function with its inputs and its hidden units in another order, and the order of the inputs."""
     other = copy.deepcopy(policy)
-    for parameter in other.parameters():
-        parameter.mul_(1 + NUDGE * (2 * torch.rand(parameter.shape, generator=generator) - 1))
-    return other
+    first = torch.randperm(len(policy.obs_mean), generator=generator)
+    other.obs_mean.copy_(policy.obs_mean[first])
+    other.obs_inverse_std.copy_(policy.obs_inverse_std[first])
+    net: Any = other.net
+    before, norms = first, net.norms if net.norms is not None else [None] * len(net.hidden)
+    for linear, norm in zip(net.hidden, norms, strict=True):
+        after = torch.randperm(linear.weight.shape[1], generator=generator)
+        linear.weight.copy_(linear.weight[before][:, after].clone())
+        for part in (linear.bias, *([] if norm is None else [norm.weight, norm.bias])):
+            part.copy_(part[:, after].clone())
+        before = after
+    net.output.weight.copy_(net.output.weight[before].clone())
+    return other, first
 
 
 @torch.no_grad()

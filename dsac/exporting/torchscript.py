@@ -39,8 +39,7 @@ def write_torchscript(guarded: Guarded) -> bytes:
     """The traced module; any number of rows."""
     obs = torch.zeros(2, len(guarded.policy.obs_mean))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of sizes, which are the policy's for good
+        warnings.simplefilter("ignore")  # it is deprecated, and it doubts sizes that never change
         traced: Any = torch.jit.trace(guarded.eval(), (obs,))  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -18,7 +19,9 @@ OF_BODIES = {
     "cfrc_ext": ("Nm",) * 3 + ("N",) * 3,
     "xpos": ("m",) * 3,
 }
-AS_DEFINED = "as the task defines it"
+Meaning = dict[str, Any]
+FIELDS = ("kind", "joint", "per_unit", "unit")
+AS_DEFINED: Meaning = {"kind": "as the task defines it", "joint": None, "per_unit": None, "unit": None}
 
 
 def obs_units(names: Sequence[str], model: mujoco.MjModel | None) -> list[str | None]:
@@ -42,20 +45,20 @@ def unit_of(name: str, of_joints: dict[str, tuple[str, ...]]) -> str | None:
     return units[int(index)] if index.isdigit() and int(index) < len(units) else None
 
 
-def action_semantics(model: mujoco.MjModel | None, actions: int) -> list[str]:
-    """What each action does, from the actuators' gains: a force per unit, or a target that a servo follows."""
+def action_semantics(model: mujoco.MjModel | None, actions: int) -> list[Meaning]:
+    """What each action does, from the actuators' gains."""
     if model is None or model.nu != actions:
         return [AS_DEFINED] * actions
     return [meaning(model, index) for index in range(actions)]
 
 
-def meaning(model: mujoco.MjModel, index: int) -> str:
-    """What one actuator does."""
+def meaning(model: mujoco.MjModel, index: int) -> Meaning:
+    """What one actuator does: a torque or a force per unit, or a target that a servo at the joint follows."""
     through = mujoco.mjtTrn(model.actuator_trntype[index])
     at_joint = through in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
     constant = model.actuator_gaintype[index] == mujoco.mjtGain.mjGAIN_FIXED
     stateless = model.actuator_dyntype[index] == mujoco.mjtDyn.mjDYN_NONE
-    if not (at_joint and constant and stateless):
+    if not (at_joint and constant and stateless and model.actuator_gear[index, 0]):
         return AS_DEFINED
     joint = model.joint(model.actuator_trnid[index, 0])
     kind = mujoco.mjtJoint(model.jnt_type[joint.id])
@@ -64,11 +67,18 @@ def meaning(model: mujoco.MjModel, index: int) -> str:
     turns = kind == mujoco.mjtJoint.mjJNT_HINGE
     gain, gear = float(model.actuator_gainprm[index, 0]), float(model.actuator_gear[index, 0])
     bias = np.asarray(model.actuator_biasprm[index, :3])
+    found: tuple[str, float, str] | None = None
     if model.actuator_biastype[index] == mujoco.mjtBias.mjBIAS_NONE or not bias.any():
-        effort, unit = ("torque", "Nm") if turns else ("force", "N")
-        return f"{effort} on joint {joint.name}, {gain * gear:g} {unit} per unit"
-    if bias[0] == 0 and bias[1] == -gain and gear == 1:
-        return f"target position of joint {joint.name}, {'rad' if turns else 'm'}"
-    if bias[0] == 0 and bias[1] == 0 and bias[2] == -gain and gear == 1:
-        return f"target velocity of joint {joint.name}, {'rad/s' if turns else 'm/s'}"
-    return AS_DEFINED
+        found = ("torque", gain * gear, "Nm") if turns else ("force", gain * gear, "N")
+    elif bias[0] == 0 and bias[1] == -gain:
+        found = ("target position", 1 / gear, "rad" if turns else "m")
+    elif bias[0] == 0 and bias[1] == 0 and bias[2] == -gain:
+        found = ("target velocity", 1 / gear, "rad/s" if turns else "m/s")
+    return AS_DEFINED if found is None else dict(zip(FIELDS, (found[0], joint.name, *found[1:]), strict=True))
+
+
+def in_words(meaning: Meaning) -> str:
+    """A meaning as a line of text."""
+    if meaning["joint"] is None:
+        return str(meaning["kind"])
+    return f"{meaning['kind']} of joint {meaning['joint']}, {meaning['per_unit']:g} {meaning['unit']} per unit"
