@@ -1,6 +1,6 @@
 """Distributional actor-critic control: DSAC-T beside tuned SAC, TD3, DDPG and PPO baselines.
 
-From Python: `train`, `evaluate`, `compare`, `load_policy`. Each is imported at its first use, so
+From Python: `train`, `evaluate`, `compare`, `export`, `load_policy`. Each is imported at its first use, so
 that `import dsac` is light.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dsac.compare import compare
     from dsac.evaluate import evaluate
+    from dsac.export import export
     from dsac.runs import load_policy
     from dsac.train import train
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # torch is first imported, hence here.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-__all__ = ["compare", "evaluate", "load_policy", "train"]
+__all__ = ["compare", "evaluate", "export", "load_policy", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,14 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """The export section of conf/train.yaml. safe_action: zero, last or a list, as dsac.export takes it."""
+
+    at_best: bool = False
+    safe_action: Any = None
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """conf/train.yaml says what each field does. `algo` is the algorithm's own Config."""
 
@@ -61,6 +69,7 @@ class TrainConfig:
     algo: Any
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     experiment: str | None = None
+    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     seed: int = at_least(0, 0)
     learners: int = at_least(1, 1)
     total_env_steps: int = at_least(30_000_000, 1)
@@ -286,7 +295,8 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
                 found.append(unknown_key(f"algo.{key}", ()))
             else:
                 algo[key] = value
-    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig}
+    tree.setdefault("export", {})  # runs from before it was there
+    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig}
     if not isinstance(algo, dict):
         found.append(f"algo={shown(algo)} must be a section of keys")
     else:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dsac.data import derived_seed
-from dsac.policy import Policy
 from envs.contract import VecEnv
 
 MOST_WORLDS = 10
@@ -39,7 +39,11 @@ def worlds(episodes: int) -> int:
 
 @torch.no_grad()
 def score(
-    policy: Policy, env: VecEnv, episodes: int, seed: int, should_stop: Callable[[], bool] = lambda: False
+    policy: Callable[[Tensor], Tensor],
+    env: VecEnv,
+    episodes: int,
+    seed: int,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Score:
     """Run `episodes` episodes in worlds that take actions in the task's units, from resets that `seed` decides.
 

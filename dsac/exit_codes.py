@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dsac.config import ConfigError, refuse_shadowed_envs
 
-FINISHED, USAGE, ENVIRONMENT, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 5, 6, 75, 130
+FINISHED, USAGE, ENVIRONMENT, REFUSED, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -38,12 +38,13 @@ def code_of(error: Exception) -> int | None:
     from torch import OutOfMemoryError
 
     from dsac.checkpoint import CheckpointError
+    from dsac.exporting.layers import ExportRefused
     from dsac.film import NoRenderer
     from envs.contract import EnvironmentFault, UnsuitableEnvironment
 
     codes = {
-        UnsuitableEnvironment: USAGE, NoRenderer: USAGE, EnvironmentFault: ENVIRONMENT, CheckpointError: STORAGE,
-        OSError: STORAGE,
+        UnsuitableEnvironment: USAGE, NoRenderer: USAGE, EnvironmentFault: ENVIRONMENT, ExportRefused: REFUSED,
+        CheckpointError: STORAGE, OSError: STORAGE,
         MemoryError: RESOURCES, OutOfMemoryError: RESOURCES,
     }  # fmt: skip
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)

@@ -9,7 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from dsac.trainer import Trainer
@@ -110,3 +118,31 @@ def following(title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
             if not console.is_terminal:
                 console.print(f"{title} {done}/{total}", highlight=False)
             yield item
+
+
+class StageBar:
+    """A live bar over the stages of one command; a plain line a stage elsewhere. A context manager."""
+
+    def __init__(self, title: str, stages: int) -> None:
+        self.title, console = title, Console(file=sys.stderr)
+        self.live = console.is_terminal
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), *times)
+        self.progress = Progress(*columns, console=console, disable=not self.live, transient=True)
+        self.task = self.progress.add_task(f"{title} · starting", total=stages)
+        self.started = 0
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def show(self, stage: str) -> None:
+        """Say what begins now; the stage before is done."""
+        if self.live:
+            self.progress.update(self.task, description=f"{self.title} · {stage}", completed=self.started)
+        else:
+            self.progress.console.print(f"{self.title} · {stage}", highlight=False, soft_wrap=True)
+        self.started += 1

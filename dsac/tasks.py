@@ -19,7 +19,7 @@ from dsac.policy import Policy
 from dsac.predictions import critics_of, predict
 from dsac.replay_kernels import TRANSITION
 from dsac.trainer import Trainer
-from envs.contract import VecEnv
+from envs.contract import EnvSpec, VecEnv
 
 HISTOGRAM_ROWS = 1024
 
@@ -61,6 +61,7 @@ class Evaluator:
             if result.mean > self.best.get(learner, -float("inf")):
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}
+                facts["task"] = task_facts(self.env.spec)
                 write_policy(self.run / f"learner-{learner}" / "best", policies[learner], facts)
                 if self.films:
                     self.film(learner, policies[learner], seeds[learner], trainer)
@@ -131,8 +132,9 @@ class Saver:
         if step == self.saved_at:
             return
         facts = {"env_steps": trainer.env_steps, "updates": trainer.updates}
+        policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
         for learner in range(trainer.algorithm.learners):
-            write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), facts)
+            write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), policy_facts)
         state = {
             "trainer": trainer.state_dict(),
             "evaluator": self.evaluator.state_dict(),
@@ -140,6 +142,12 @@ class Saver:
         }
         checkpoint.commit(self.run / "checkpoints", step, state, {**self.facts, **facts}, self.keep)
         self.saved_at = step
+
+
+def task_facts(spec: EnvSpec) -> dict[str, Any]:
+    """What a policy's numbers mean: an export is refused where the task has changed since."""
+    names = {"obs_names": list(spec.obs_names), "action_names": list(spec.action_names)}
+    return {"id": spec.id, **names, "control_period_seconds": spec.dt}
 
 
 def write_policy(folder: Path, policy: Any, facts: dict[str, Any]) -> None:

@@ -156,6 +156,7 @@ def run_sitting(
 
     from dsac import evaluation, film, machine, runs
     from dsac.data import derived_seed
+    from dsac.exporting.at_best import ExportAtBest, check_settings
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
     from dsac.signals import stopping_on_signals
@@ -165,9 +166,7 @@ def run_sitting(
     config, remarks = machine.chosen(config)
     state, env_steps = (None, 0) if resumed is None else latest(resumed)
     if resumed and state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
-        print(f"{resumed} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
-        done = state["trainer"]
-        return Outcome(resumed, env_steps, done["updater"]["count"], tuple(done.get("scores", ())), FINISHED)
+        return nothing_to_do(resumed, env_steps, state["trainer"])
     for line in filter(None, [remark(config), *remarks]):
         print(f"warning: {line}", file=sys.stderr)
     trainer = build(config)
@@ -182,6 +181,7 @@ def run_sitting(
     facts = runs.facts(config, torch.get_num_threads(), env_steps)
     if config.eval.video:
         film.check(scoring_worlds)
+    check_settings(config, scoring_worlds.spec)
     if state:
         restore(trainer, state["trainer"])
     elif config.init_from:
@@ -189,11 +189,11 @@ def run_sitting(
     run = resumed or runs.create(config)
     runs.save_config(run, config)
     runs.record(run, facts)
-    where = f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
-    print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
+    print(f"{headline(run, resumed, env_steps)}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
 
     logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
     evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video)
+    exports = ExportAtBest(run, config)
     saver = Saver(run, evaluator, logger, config.keep_checkpoints, {"versions": facts["versions"]})
     trainer.tasks += [
         logger.show,
@@ -201,6 +201,7 @@ def run_sitting(
         every(config.eval_every_env_steps, evaluator),
         every(config.eval_every_env_steps, Histograms(logger)),
         every(config.checkpoint_every_env_steps, saver),
+        every(config.eval_every_env_steps, exports),
         *tasks,
     ]
     if state:
@@ -213,11 +214,23 @@ def run_sitting(
             trainer.run()
             saver(trainer)
     finally:
+        exports.close(trainer.finished and not evaluator.owed)
         logger.close()
         for env in (*trainer.collector.envs, scoring_worlds):
             env.close()
     code = conclude(run, config, trainer, evaluator.owed)
     return Outcome(run, trainer.env_steps, trainer.updates, tuple(trainer.scores), code)
+
+
+def headline(run: Path, resumed: Path | None, env_steps: int) -> str:
+    """Where the results of this sitting go."""
+    return f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
+
+
+def nothing_to_do(run: Path, env_steps: int, trainer: dict[str, Any]) -> Outcome:
+    """Say that a run has reached its budget; `trainer` is its saved state."""
+    print(f"{run} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
+    return Outcome(run, env_steps, trainer["updater"]["count"], tuple(trainer.get("scores", ())), FINISHED)
 
 
 def build(config: TrainConfig) -> Trainer:

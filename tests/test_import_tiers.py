@@ -17,6 +17,7 @@ TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py"
 TIERS = [
     ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
     ["dsac.callable_module", "dsac.published", "dsac.recipes", "dsac.statistics"],
+    ["dsac.controller", "dsac.exporting", "dsac.exporting.report", "dsac.exporting.units"],
     ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.device_rows", "dsac.rollout", "dsac.policy", "dsac.collector"],
@@ -24,16 +25,20 @@ TIERS = [
     ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
     ["envs.helpers", "envs.tasks.humanoid_standup"],
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
+    ["dsac.exporting.layers", "dsac.exporting.torchscript"],
     ["dsac.algorithms", "dsac.accelerate", "dsac.predictions", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
     ["dsac.exit_codes", "dsac.initial_weights", "dsac.machine", "dsac.progress", "dsac.runs", "dsac.signals"],
     ["dsac.logger", "dsac.results", "dsac.sweep_state", "dsac.timing"],
-    ["dsac.tasks", "dsac.groups", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates", "dsac.sweep_plan"],
+    ["dsac.exporting.c_library", "dsac.exporting.contract", "dsac.exporting.parity"],
+    ["dsac.tasks", "dsac.groups", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates"],
+    ["dsac.sweep_plan", "dsac.exporting.at_best", "dsac.exporting.request"],
     ["dsac.scores", "dsac.reproduce"],
     ["dsac.calibration", "dsac.comparison"],
     ["dsac.figures", "dsac.tables"],
-    ["dsac.report"],
-    ["dsac.train", "dsac.evaluate", "dsac.compare", "dsac.bench", "dsac.sweep_runner"],
+    ["dsac.exporting.c_header", "dsac.exporting.onnx_graph", "dsac.exporting.runtimes"],
+    ["dsac.report", "dsac.exporting.writing"],
+    ["dsac.train", "dsac.evaluate", "dsac.compare", "dsac.export", "dsac.bench", "dsac.sweep_runner"],
     ["dsac.bench_training", "dsac.sweep_worker", "dsac.sweep_view"],
     ["dsac.sweep"],
     ["dsac"],
@@ -47,6 +52,8 @@ ONLY_IN = {
     "rich": {"dsac.progress", "dsac.sweep_view"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},
+    "onnx": {"dsac.exporting.onnx_graph"},
+    "onnxruntime": {"dsac.controller"},
     "pickle": set(),
 }
 KNOW_NO_ALGORITHM = ["dsac.trainer", "dsac.collector", "dsac.replay", "dsac.replay_kernels", "dsac.rollout"]
@@ -111,10 +118,10 @@ def test_the_loop_knows_no_algorithm(module: str):
 
 SEEN = """
 import sys
-import dsac, dsac.compare, dsac.progress, dsac.evaluate, dsac.sweep
+import dsac, dsac.compare, dsac.progress, dsac.evaluate, dsac.export, dsac.sweep
 from dsac.train import main
-doors = (main, dsac.evaluate.main, dsac.compare.main, dsac.sweep.main)
-assert [door(["--help"]) for door in doors] == [0, 0, 0, 0]
+doors = (main, dsac.evaluate.main, dsac.compare.main, dsac.export.main, dsac.sweep.main)
+assert [door(["--help"]) for door in doors] == [0, 0, 0, 0, 0]
 assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")

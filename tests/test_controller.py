@@ -1,0 +1,212 @@
+"""The runtime for robots: alone with numpy and onnxruntime, and refusing whatever is not as it was exported."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export_runs import SMALL, bad_rows, exported, untrained_run
+
+from dsac import load_policy
+from dsac.controller import Policy, PolicyRefused
+
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+ALONE = """
+import importlib.abc, sys
+
+class Only(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "dsac", "envs", "mujoco", "gymnasium", "onnx", "hydra", "numba"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Only())
+from controller import Policy
+policy = Policy("policy.onnx", pace=False)
+action = policy([0.0] * 17)
+assert not {"torch", "dsac", "envs"} & sys.modules.keys()
+print(action.tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of HalfCheetah with a normaliser."""
+    return untrained_run(tmp_path_factory.mktemp("runs"), "HalfCheetah", "ppo", *SMALL)
+
+
+@pytest.fixture
+def out(run: Path, tmp_path: Path) -> Path:
+    """Its export, to do with as one likes."""
+    folder = run / "learner-0" / "export-best"
+    if not folder.exists():
+        exported(run, format="onnx")
+    return Path(shutil.copytree(folder, tmp_path / "out"))
+
+
+def obs_of(folder: Path) -> np.ndarray:
+    """The observations of the parity set."""
+    return np.load(folder / "parity.npz")["obs"]
+
+
+def test_it_runs_alone(out: Path, run: Path):
+    """Catches a controller that needs torch or this package, or that works only inside the repository."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-c", ALONE]
+    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = load_policy(run).act(np.zeros(17))
+    assert np.abs(np.array(json.loads(done.stdout)) - expected).max() < 1e-5
+
+
+def test_it_checks_from_the_command_line(out: Path):
+    """Catches a check that a robot's owner cannot run, or that says nothing where it should refuse."""
+    command = [sys.executable, "controller.py", "policy.onnx"]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True)
+    assert "ppo on HalfCheetah-v5" in done.stdout
+    assert "us a step" in done.stdout
+    (out / "parity.npz").unlink()
+    refused = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "parity.npz is missing" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["policy.onnx", "policy.json", "parity.npz"])
+def test_a_flipped_byte_is_refused(out: Path, name: str):
+    """Catches a file that a copy or a disk has damaged, wherever: 40 places each."""
+    original = (out / name).read_bytes()
+    for place in np.linspace(0, len(original) - 1, 40).astype(int):
+        content = bytearray(original)
+        content[place] ^= 1 << int(place) % 8
+        (out / name).write_bytes(content)
+        with pytest.raises(PolicyRefused):
+            Policy(out / "policy.onnx")
+
+
+def edit(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change policy.json as someone would who also knows how to renew its hashes."""
+    import hashlib
+
+    table = json.loads((out / "policy.json").read_text())
+    del table["sha256"]
+    for name in table["files"]:
+        table["files"][name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+    change(table)
+    own = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+    (out / "policy.json").write_text(json.dumps({**table, "sha256": own}))
+
+
+def test_swapped_joints_are_refused(out: Path):
+    """Catches a contract whose joints stand in another order than those of the file, and a robot with its own order."""
+    names = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]
+    Policy(out / "policy.onnx", action_names=names)
+    with pytest.raises(PolicyRefused, match="action 0 is 'bshin' on this robot and 'bthigh' for the policy"):
+        Policy(out / "policy.onnx", action_names=[names[1], names[0], *names[2:]])
+    with pytest.raises(PolicyRefused, match="this robot has 3 entries of observation, the policy 17"):
+        Policy(out / "policy.onnx", obs_names=["a", "b", "c"])
+    edit(out, lambda table: table["action_names"].reverse())
+    with pytest.raises(PolicyRefused, match=r"policy\.json differ in action_names"):
+        Policy(out / "policy.onnx")
+
+
+@pytest.mark.parametrize("fault", ["weight", "normaliser", "joints"])
+def test_another_policy_under_renewed_hashes_is_refused(out: Path, fault: str):
+    """Catches what only parity shows: a perturbed weight, a normaliser that is skipped, swapped outputs."""
+    import onnx
+
+    model = onnx.load(out / "policy.onnx")
+    arrays = {array.name: array for array in model.graph.initializer}
+    name = {"weight": "layer_1_weight", "normaliser": "obs_mean", "joints": "layer_2_weight"}[fault]
+    values = onnx.numpy_helper.to_array(arrays[name]).copy()
+    if fault == "weight":
+        values[0, 0] += 0.5
+    values = values * 0 if fault == "normaliser" else values[:, ::-1].copy() if fault == "joints" else values
+    arrays[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, out / "policy.onnx")
+    edit(out, lambda table: None)
+    with pytest.raises(PolicyRefused, match="differ from the trained policy's by up to"):
+        Policy(out / "policy.onnx")
+
+
+def test_every_bad_value_is_held(out: Path):
+    """Catches a bad entry that reaches the motors, a hold that nobody hears of, and one that never ends."""
+    policy, good = Policy(out / "policy.onnx", pace=False), obs_of(out)[0]
+    policy(good)
+    for row in bad_rows(good, 1e6):
+        assert not policy(row).any()
+        assert not policy.valid
+    assert (policy.steps, policy.holds) == (1 + 4 * 17, 4 * 17)
+    assert policy.reason == "qvel[8] is 2e+06, beyond 1e+06"
+    assert policy(good).any()
+    assert (policy.valid, policy.reason) == (True, None)
+    assert not policy(np.full(17, 1e300)).any()  # too large for a float32
+
+
+def test_the_last_action_is_held(run: Path, tmp_path: Path):
+    """Catches zero torque where the last action was asked for, also before there was one."""
+    policy = Policy(exported(run, format="onnx", safe_action="last", out=tmp_path / "out") / "policy.onnx", pace=False)
+    good, broken = obs_of(tmp_path / "out")[:2], np.full(17, np.nan)
+    assert not policy(broken).any()
+    for row in good:
+        action = policy(row)
+        assert (policy(broken) == action).all()
+        assert action.any()
+    policy.reset()
+    assert not policy(broken).any()
+
+
+def test_observations_by_name(out: Path):
+    """Catches a mapping that is read in its own order, and a sensor that is missing without a word."""
+    policy, row = Policy(out / "policy.onnx", pace=False), obs_of(out)[3]
+    by_name = dict(reversed(list(zip(policy.obs_names, row.tolist(), strict=True))))
+    assert (policy(by_name) == policy(row)).all()
+    del by_name["qvel[2]"]
+    assert not policy(by_name).any()
+    assert policy.reason == "qvel[2] is nan"
+    with pytest.raises(ValueError, match=r"unknown observations: qvel\[99\]"):
+        policy({**by_name, "qvel[99]": 0.0})
+    with pytest.raises(ValueError, match=r"shape \(3,\), expected \(17,\)"):
+        policy([1, 2, 3])
+
+
+def test_the_limits_are_kept_whatever_the_runtime_says(out: Path):
+    """Catches a runtime that answers more than the actuators take."""
+    policy, row = Policy(out / "policy.onnx", pace=False), obs_of(out)[0]
+    policy.infer = lambda _: (np.full(6, 1.5, np.float32), True)
+    assert not policy(row).any()
+    assert policy.reason == "the runtime gave an action outside its limits"
+
+
+def test_the_pace_is_kept(out: Path):
+    """Catches actions that come faster than the policy was trained for, and a late loop that nobody counts."""
+    policy, row = Policy(out / "policy.onnx"), obs_of(out)[0]
+    start = time.perf_counter()
+    for _ in range(5):
+        policy(row)
+    assert time.perf_counter() - start >= 4 * 0.05
+    assert policy.late == 0 or policy.late < 5
+    time.sleep(0.1)
+    before = policy.late
+    policy(row)
+    assert policy.late == before + 1
+
+
+def test_onnxruntime_is_named_where_it_is_missing(out: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a traceback on a robot that lacks the one package it needs."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(PolicyRefused, match="pip install onnxruntime"):
+        Policy(out / "policy.onnx")
+
+
+def test_the_copy_is_the_module(out: Path):
+    """Catches a copy that lags behind."""
+    assert (out / "controller.py").read_bytes() == Path(importlib.util.find_spec("dsac.controller").origin).read_bytes()
