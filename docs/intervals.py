@@ -1,4 +1,4 @@
-"""How often the intervals of dsac/statistics.py hold the truth, by simulation: python docs/coverage.py"""
+"""How often the intervals of dsac/statistics.py hold the truth, by simulation: python docs/intervals.py"""
 
 from __future__ import annotations
 
