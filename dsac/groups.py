@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,18 +60,24 @@ def grouped(runs: Iterable[Run], until: int | None = None) -> tuple[list[Group],
     members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in whole:
         members[run.env, run.algorithm, identity(run, until)].append(run)
-    order = sorted(members, key=lambda key: (key[0], rank(key[1]), key[1], key[2]))
-    labels = name_groups([(env, algorithm, members[env, algorithm, same][0]) for env, algorithm, same in order])
+    labels = dict(zip(members, name_groups(members, until), strict=True))
     groups = [
         Group(
             env,
             algorithm,
-            label,
-            tuple(unique_seeds(members[env, algorithm, same], label, remarks)),
-            shared(members[env, algorithm, same][0]),
-            alike(members[env, algorithm, same][0], until),
+            labels[env, algorithm, same],
+            tuple(unique_seeds(found, labels[env, algorithm, same], remarks)),
+            shared(found[0]),
+            alike(found[0], until),
         )
-        for (env, algorithm, same), label in zip(order, labels, strict=True)
+        for (env, algorithm, same), found in members.items()
+    ]
+    remarks += [
+        f"{one.env} {one.label}: seed {run.seed} stopped learning at {run.frozen_at:,.0f} env steps, where its numbers "
+        "were no longer finite; it counts with what it then scored"
+        for one in groups
+        for run in one.runs
+        if run.frozen_at is not None
     ]
     return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
 
@@ -102,8 +109,11 @@ def budgeted(run: Run, until: int | None) -> bool:
 
 
 def shared(run: Run) -> dict[str, Any]:
-    """The settings that can move returns, without the budget; what is null is as if it were not there."""
-    left_out = (*NO_MATTER, "total_env_steps")
+    """The settings that can move returns, without the budget; what is null is as if it were not there.
+
+    An experiment is a name for settings, which are all here.
+    """
+    left_out = (*NO_MATTER, "experiment", "total_env_steps")
     return {key: value for key, value in sorted(run.settings.items()) if key not in left_out and value is not None}
 
 
@@ -141,28 +151,30 @@ def rank(algorithm: str) -> int:
     return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
 
 
-def name_groups(groups: Sequence[tuple[str, str, Run]]) -> list[str]:
-    """A label for each group (env, algorithm, a run of it): the algorithm, the experiment and the settings that differ.
+def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: int | None) -> list[str]:
+    """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings that differ.
 
     What differs is asked among the groups of one algorithm within one task, and then said of all its groups, so that a
     label means the same in every task. Settings that go with the experiment are not repeated.
     """
-    values = [labelling(run) for *_, run in groups]
+    values = [labelling(runs, until) for runs in groups.values()]
     keys: dict[str, list[str]] = {}
     for algorithm in {algorithm for _, algorithm, _ in groups}:
         rows = [(env, value) for (env, name, _), value in zip(groups, values, strict=True) if name == algorithm]
         keys[algorithm] = differing_keys(rows)
     labels = []
     for (_, algorithm, _), value in zip(groups, values, strict=True):
-        parts = [shown(key, value.get(key)) for key in keys[algorithm] if key != "experiment" or key in value]
+        parts = [shown(key, value.get(key)) for key in keys[algorithm] if key != "experiment" or value[key]]
         labels.append(" ".join([NAMES.get(algorithm, algorithm.rpartition(".")[2]), *parts]))
     return labels
 
 
-def labelling(run: Run) -> dict[str, Any]:
-    """All that may set one group of an algorithm apart from another."""
-    extra = {"total_env_steps": run.settings["total_env_steps"], "simulator": simulator(run)}
-    return {**shared(run), **extra}
+def labelling(runs: Sequence[Run], until: int | None) -> dict[str, Any]:
+    """All that may set one group of an algorithm apart from another; the experiment if all its runs name the same."""
+    names = {str(run.settings.get("experiment") or "") for run in runs}
+    budget = {"total_env_steps": runs[0].settings["total_env_steps"]} if budgeted(runs[0], until) else {}
+    experiment = Path(names.pop()).stem if len(names) == 1 else ""
+    return {**shared(runs[0]), **budget, "simulator": simulator(runs[0]), "experiment": experiment}
 
 
 def differing_keys(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -181,7 +193,7 @@ def differing_keys(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
     found = varying(env for env, _ in rows)
     if "experiment" in found:
-        found = {"experiment"} | varying((env, value.get("experiment")) for env, value in rows)
+        found = {"experiment"} | varying((env, value["experiment"]) for env, value in rows)
     return sorted(found, key=lambda key: (key != "experiment", key))
 
 

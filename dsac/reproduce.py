@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsac.config import EnvConfig, compose
+from dsac.config import EnvConfig, choices, compose
 from dsac.groups import Group, shared
 from dsac.strict import as_word, flat, shown
 
 NOTHING = "-"
+LEFT_OUT = ("seed", "runs", "resume", "experiment")
 
 
 def commands(group: Group) -> list[str]:
@@ -20,13 +22,13 @@ def commands(group: Group) -> list[str]:
     Runs that differ in the seed alone are one loop of the shell. An algorithm of one's own is not imported to ask for
     its defaults: all of its settings are given.
     """
-    chosen = {"env": group.settings["env.name"], "algo": group.algorithm}
-    if group.settings.get("experiment") is not None:
-        chosen["experiment"] = group.settings["experiment"]
-    defaults = defaults_of(chosen)
     by_rest: dict[str, list[int]] = {}
     for run in sorted(group.runs, key=lambda run: run.settings["seed"]):
-        words = {key: value for key, value in run.settings.items() if key not in ("seed", "runs", "resume", *chosen)}
+        chosen = {"env": group.settings["env.name"], "algo": group.algorithm}
+        if (experiment := run.settings.get("experiment")) in choices("experiment"):
+            chosen["experiment"] = experiment  # that of a file is given setting by setting: the file may be gone
+        defaults = defaults_of(tuple(as_word(key, value) for key, value in chosen.items()))
+        words = {key: value for key, value in run.settings.items() if key not in (*LEFT_OUT, *chosen)}
         words |= {"threads": run.facts["threads"], "device": run.facts["device"]}
         changed = {
             key: value
@@ -41,15 +43,13 @@ def commands(group: Group) -> list[str]:
     return [looped(rest, seeds) for rest, seeds in by_rest.items()]
 
 
-def defaults_of(chosen: Mapping[str, str]) -> dict[str, Any]:
+@functools.cache
+def defaults_of(chosen: tuple[str, ...]) -> Mapping[str, Any]:
     """What a run has whose words are these choices alone, dotted keys."""
-    known = dict(chosen)
-    if "." in known["algo"]:
-        del known["algo"]
-    composed = flat(compose([as_word(key, value) for key, value in known.items()]))
+    known = [word for word in chosen if not (word.startswith("algo=") and "." in word)]
+    composed = flat(compose(known))
     env = {f"env.{field.name}": field.default for field in dataclasses.fields(EnvConfig)}
-    kept = {key: value for key, value in composed.items() if "algo" in known or not key.startswith("algo.")}
-    return env | kept
+    return env | {key: value for key, value in composed.items() if len(known) == len(chosen) or key[:5] != "algo."}
 
 
 def looped(command: str, seeds: Sequence[int]) -> str:

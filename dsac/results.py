@@ -23,7 +23,7 @@ import envs
 from dsac.config import ConfigError, saved
 from dsac.strict import flat
 
-SCORE = "eval/return"
+SCORE, FROZEN = "eval/return", "train/frozen"
 RATES = {"env_steps": "rate/env_steps_per_second", "updates": "rate/updates_per_second"}
 CALIBRATION = "calibration.json"
 EVALUATIONS, RUNS = "evaluations.csv", "runs.json"
@@ -51,6 +51,7 @@ class Run:
     rates        median env steps and updates a second of one learner, where they were logged
     env_steps, updates, wall_time, returns  (K,), in env steps, gradient steps, seconds and the task's reward
     calibration  what dsac.calibration found, where it was asked
+    frozen_at    env steps at which a learner whose numbers were no longer finite was taken out of training
     """
 
     name: str
@@ -64,6 +65,7 @@ class Run:
     wall_time: Array
     returns: Array
     calibration: Mapping[str, Any] | None = None
+    frozen_at: float | None = None
 
     @property
     def seed(self) -> int:
@@ -136,7 +138,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def read_learner(path: Path, folder: Path, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Run | None:
     """The evaluations in a learner's metrics.csv; None without one. Raises ConfigError for a row that is none."""
-    tags = (SCORE, *RATES.values())
+    tags = (SCORE, FROZEN, *RATES.values())
     rows: dict[str, list[list[float]]] = {tag: [] for tag in tags}
     with path.open(newline="") as file:
         for line in file:
@@ -159,6 +161,7 @@ def read_learner(path: Path, folder: Path, settings: Mapping[str, Any], facts: M
         wall_time=wall_time,
         returns=returns,
         calibration=json.loads(calibration.read_text()) if calibration.is_file() else None,
+        frozen_at=next((row[0] for row in rows[FROZEN] if row[3] > 0), None),
     )
 
 
@@ -190,6 +193,7 @@ def write_committed(folder: Path, runs: Sequence[Run]) -> None:
                 "facts": run.facts,
                 "rates": run.rates,
                 "calibration": run.calibration,
+                "frozen_at": run.frozen_at,
             }
         )
     folder.mkdir(parents=True, exist_ok=True)

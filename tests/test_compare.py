@@ -165,11 +165,12 @@ def test_curves_are_drawn_as_computed(runs: Path, tmp_path: Path):
 
 def test_commands_make_the_same_config_again(tmp_path: Path):
     """Catches a command that leaves out a setting, or sets one that the trainer does not take."""
-    made_run(tmp_path, "dsac_t", (1.0, 2.0), "algo.hidden_sizes=[64,64]", "algo.huber_delta=null", "num_envs=3", seed=1)
-    made_run(tmp_path, "dsac_t", (1.0, 2.0), "algo.hidden_sizes=[64,64]", "algo.huber_delta=null", "num_envs=3", seed=4)
+    words = ["experiment=recipe", "algo.hidden_sizes=[64,64]", "algo.gamma=0.9", "num_envs=3"]
+    for seed in (1, 4):
+        made_run(tmp_path, "dsac_t", (1.0, 2.0), *words, seed=seed)
     (group,), _ = grouped(read([tmp_path])[0])
     (command,) = commands(group)
-    assert command.startswith("for seed in 1 4; do python -m dsac.train env=Hopper algo=dsac_t ")
+    assert command.startswith("for seed in 1 4; do python -m dsac.train env=Hopper algo=dsac_t experiment=recipe ")
     words = command.split("dsac.train ")[1].removesuffix(" seed=$seed; done").replace("'", "").split()
     tree = to_tree(load(compose([*words, "seed=1"])))
     run = group.runs[0]

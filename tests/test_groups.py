@@ -66,18 +66,30 @@ def test_labels_are_the_same_in_every_task(tmp_path: Path):
 
 def test_an_experiment_names_all_that_goes_with_it(tmp_path: Path):
     """Catches a label with a dozen settings where the experiment's name says it all, or one that hides a difference."""
-    for name, words in (
-        ("paper", []),
-        ("recipe", ["algo.gamma=0.98", "algo.tau=0.01"]),
-        ("recipe", ["algo.gamma=0.98", "algo.tau=0.02"]),
-    ):
-        config = made_run(tmp_path, "dsac_t", (1.0, 2.0), *words) / "config.yaml"
-        config.write_text(config.read_text() + f"experiment: {name}\n")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "experiment=paper")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "experiment=recipe")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "experiment=recipe", "algo.tau=0.01")
     found, _ = groups(tmp_path)
     assert [group.label for group in found] == [
         "DSAC-T paper tau=0.005",
+        "DSAC-T recipe tau=0.005",
         "DSAC-T recipe tau=0.01",
-        "DSAC-T recipe tau=0.02",
+    ]
+
+
+def test_the_name_of_an_experiment_is_no_setting(tmp_path: Path):
+    """Catches the same settings split by the name they were given under, and a recipe's path in a label."""
+    recipe = tmp_path / "my.yaml"
+    recipe.write_text("algorithms: {dsac_t: {gamma: 0.9}}")
+    for experiment in ("paper", "recipe", str(recipe)):  # they say nothing of PPO
+        made_run(tmp_path, "ppo", (1.0, 2.0), f"experiment={experiment}", seed=len(experiment))
+        made_run(tmp_path, "dsac_t", (1.0, 2.0), f"experiment={experiment}")
+    found, _ = groups(tmp_path)
+    assert [(group.label, len(group.runs)) for group in found] == [
+        ("DSAC-T my", 1),
+        ("DSAC-T paper", 1),
+        ("DSAC-T recipe", 1),
+        ("PPO", 3),
     ]
 
 
@@ -85,7 +97,7 @@ def test_a_setting_that_is_null_is_as_if_it_were_not_there(tmp_path: Path):
     """Catches runs of before a setting existed that are taken for others."""
     made_run(tmp_path)
     config = made_run(tmp_path, seed=1) / "config.yaml"
-    config.write_text(config.read_text() + "experiment: null\n")
+    config.write_text(config.read_text() + "a_new_setting: null\n")
     assert len(groups(tmp_path)[0]) == 1
 
 
@@ -149,6 +161,16 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path, words: list[str], giv
     found, _ = groups(tmp_path)
     assert found[0].different(found[1])
     assert said in unlike(found)[0]
+
+
+def test_a_learner_that_diverged_counts_and_is_named(tmp_path: Path):
+    """Catches the failures of an algorithm left out of its mean, or counted without a word."""
+    made_run(tmp_path, "sac", [(0.0, 9.0), (0.0, 1.0)])
+    (path,) = tmp_path.glob("*/*/*/learner-1/metrics.csv")
+    path.write_text(path.read_text() + "900,45,9.0,train/frozen,0.0\n1500,75,15.0,train/frozen,1.0\n")
+    ((group,), remarks) = groups(tmp_path)
+    assert [run.returns[-1] for run in group.runs] == [9, 1]
+    assert "SAC: seed 1 stopped learning at 1,500 env steps" in remarks[0]
 
 
 def test_own_algorithms_stand_after_ours_by_their_last_name(tmp_path: Path):
