@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsac import statistics
-from dsac.config import ConfigError, EnvConfig, load, saved
+from dsac.config import ConfigError, EnvConfig, load
 from dsac.groups import Group
 from dsac.results import CALIBRATION, Run
+from dsac.saved_config import saved
 from dsac.scores import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -126,11 +127,11 @@ def calibrate(
     return_mean and return_deviation of SAMPLES returns (one, and 0, of a deterministic policy), in the task's units.
     Raises ConfigError where the run cannot be measured, CheckpointError where its checkpoint is damaged.
     """
-    from dsac import checkpoint
+    from dsac import checkpoint, commit
 
     tree = saved(folder, named)
     newest = checkpoint.committed(folder / "checkpoints")
-    step = checkpoint.read_manifest(newest[-1])["env_steps"] if newest else None
+    step = commit.read_manifest(newest[-1])["env_steps"] if newest else None
     if known and (known["env_steps"], known["states"], known["samples"]) == (step, STATES, SAMPLES):
         return known
     config = load(tree)
@@ -139,7 +140,7 @@ def calibrate(
         raise ConfigError(f"with gamma={config.algo.gamma} a return takes more than {LONGEST:,} env steps to measure")
     if config.env.name == "gymnasium":
         raise ConfigError("the worlds of a Gymnasium id cannot be set to a state")
-    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints")
+    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints", with_logs=False)
     env = dataclasses.replace(config.env, backend="engine", randomise=False)
     algorithm = single_learner(config, env, learner, state["trainer"]["algorithm"])
     rows = returns_from_states(algorithm, env, horizon, config.seeds[learner])

@@ -1,44 +1,49 @@
-"""Checkpoints: a folder of data that is written whole or not at all, and checked before it is believed.
+"""Checkpoints: the state of a run as data, and the newest one that can be believed.
 
-A state is a tree of dicts and lists with tensors, arrays and plain values as leaves. Large arrays go to .npy files of
-their own, which are written and read without a copy in memory, small ones to one safetensors file, the rest to JSON; a
-manifest, written last, holds every file's size and SHA-256. Loading runs no code.
+A state is a tree of dicts and lists with tensors, arrays and plain values as leaves: arrays go to one safetensors file,
+the rest to JSON. The frames of a replay lie in segments beside the checkpoints, which share them. Loading runs no code.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-SCHEMA = 1
+from dsac import commit, schema_1
+from dsac.commit import CheckpointError
+from dsac.segments import Log, prune
+
 PREFIX = "step-"
-ARRAY = "$array"
-LARGE = 1 << 20  # bytes
+ARRAY, LOG = "$array", "$log"
+TREE, ARRAYS = "state.json", "state.safetensors"
+SEGMENTS = "segments"  # of a manifest, and the folder's name
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or believed; the message names the file and the reason."""
-
-
-def split(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+def split(tree: Any, path: str, arrays: dict[str, np.ndarray], segments: dict[str, commit.Entry]) -> Any:
     """The tree with its arrays moved into `arrays` under their path, and markers in their place."""
     if isinstance(tree, torch.Tensor):
         tree = tree.detach().cpu().numpy()
     if isinstance(tree, np.ndarray):
-        arrays[path] = tree
+        arrays[path] = tree if tree.flags.c_contiguous else tree.copy("C")
         return {ARRAY: path}
+    if isinstance(tree, Log):
+        segments |= tree.segments
+        return {LOG: list(tree.segments), "tail": split(tree.tail, path, arrays, segments)}
     if isinstance(tree, dict):
-        return {str(key): split(value, f"{path}.{key}" if path else str(key), arrays) for key, value in tree.items()}
+        return {
+            str(key): split(value, f"{path}.{key}" if path else str(key), arrays, segments)
+            for key, value in tree.items()
+        }
     if isinstance(tree, list | tuple):
-        return [split(value, f"{path}.{index}", arrays) for index, value in enumerate(tree)]
+        return [split(value, f"{path}.{index}", arrays, segments) for index, value in enumerate(tree)]
     if isinstance(tree, np.generic):
         return tree.item()
     if tree is None or isinstance(tree, bool | int | float | str):
@@ -46,136 +51,87 @@ def split(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     raise CheckpointError(f"{path} holds a {type(tree).__name__}: a state holds arrays and plain values only")
 
 
-def join(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+def join(tree: Any, arrays: Mapping[str, np.ndarray], folder: Path, segments: Mapping[str, commit.Entry]) -> Any:
     """The inverse of `split`; tensors come back as arrays, tuples as lists."""
     if isinstance(tree, dict):
         if set(tree) == {ARRAY}:
             return arrays[tree[ARRAY]]
-        return {key: join(value, arrays) for key, value in tree.items()}
+        if LOG in tree:
+            tail = join(tree["tail"], arrays, folder, segments)
+            return Log(folder / SEGMENTS, {name: segments[name] for name in tree[LOG]}, tail)
+        return {key: join(value, arrays, folder, segments) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [join(value, arrays) for value in tree]
+        return [join(value, arrays, folder, segments) for value in tree]
     return tree
 
 
-def sync(path: Path) -> None:
-    """Make a file or folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write(folder: Path, state: Any, facts: Mapping[str, Any]) -> Path:
+    """Write a state as `folder`, which appears complete or not at all; `facts` go into the manifest.
 
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file, which holds the old text or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def replaced(folder: Path) -> Path:
-    """Where the former content of a folder stands while a new one takes its place."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def write(folder: Path, state: Any, facts: dict[str, Any]) -> Path:
-    """Write a state as `folder`, which appears complete or not at all; `facts` go into the manifest."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    Raises CheckpointError for a leaf that is no data, OSError where the disk does not take it.
+    """
     arrays: dict[str, np.ndarray] = {}
-    (temporary / "state.json").write_text(json.dumps(split(state, "", arrays)))
-    small = {name: array.copy("C") for name, array in arrays.items() if array.nbytes < LARGE}
-    save_file(small, temporary / "state.safetensors")
-    for name in arrays.keys() - small.keys():
-        np.save(temporary / f"{name}.npy", arrays[name], allow_pickle=False)
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in temporary.iterdir()}
-    for name in files:
-        sync(temporary / name)
-    manifest = temporary / "manifest.json"
-    manifest.write_text(json.dumps({"schema": SCHEMA, **facts, "files": files}, indent=2))
-    sync(manifest)
-    sync(temporary)
-    if folder.exists():
-        shutil.rmtree(replaced(folder), ignore_errors=True)
-        folder.rename(replaced(folder))
-    temporary.rename(folder)
-    sync(folder.parent)
-    shutil.rmtree(replaced(folder), ignore_errors=True)
-    return folder
-
-
-def present(folder: Path) -> bool:
-    """Whether there is something to `read`."""
-    return folder.exists() or replaced(folder).exists()
+    segments: dict[str, commit.Entry] = {}
+    tree = split(state, "", arrays, segments)
+    shared = {SEGMENTS: segments} if segments else {}
+    files = {TREE: [json.dumps(tree).encode()], ARRAYS: [save(arrays)]}
+    return commit.commit(folder, files, {**facts, **shared})
 
 
 def read(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The state and the manifest of a folder written by `write`; every hash is checked first.
 
-    Large arrays are mapped from their files. Raises CheckpointError with the reason when anything is missing, altered
+    Segments are checked as they are iterated. Raises CheckpointError with the reason when anything is missing, altered
     or of another schema.
     """
-    if not folder.exists() and replaced(folder).exists():
-        folder = replaced(folder)  # the process ended between the two renames of `write`
-    manifest = read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file() or path.is_symlink():
-            raise CheckpointError(f"{path}: missing, or not a plain file")
-        if path.stat().st_size != expected["bytes"] or digest(path) != expected["sha256"]:
-            raise CheckpointError(f"{path}: differs from its manifest")
+    place = commit.standing(folder)
+    manifest = commit.read_manifest(place)
+    for name, entry in manifest["files"].items():
+        commit.check(place / commit.plain_name(name), entry)
     try:
-        arrays = load_file(folder / "state.safetensors")
-        for name in manifest["files"]:
-            if name.endswith(".npy"):
-                arrays[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
-        return join(json.loads((folder / "state.json").read_text()), arrays), manifest
-    except (OSError, ValueError, KeyError) as error:
+        arrays = load(commit.read_checked(place / ARRAYS, manifest["files"][ARRAYS]))
+        if manifest["schema"] == 1:
+            arrays |= schema_1.large_arrays(place, manifest)
+        text = commit.read_checked(place / TREE, manifest["files"][TREE])
+        state = join(json.loads(text), arrays, folder.parent, manifest.get(SEGMENTS, {}))
+        return (schema_1.upgraded(state) if manifest["schema"] == 1 else state), manifest
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder. Raises CheckpointError when there is none of this schema."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: no readable manifest ({error})") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise CheckpointError(f"{folder}: its manifest names no files")
-    if manifest.get("schema") != SCHEMA:
-        raise CheckpointError(f"{folder}: schema {manifest.get('schema')}, this version reads {SCHEMA}")
-    return manifest
+def logs(tree: Any) -> list[Log]:
+    """Every log in a state."""
+    if isinstance(tree, Log):
+        return [tree]
+    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return [log for value in values for log in logs(value)]
 
 
-def restore_replaced(root: Path) -> None:
-    """Put back what a `write` that ended between its two renames left aside."""
-    for aside in root.glob(f".{PREFIX}*.replaced"):
-        folder = root / aside.name[1:].removesuffix(".replaced")
-        if not folder.exists():
-            aside.rename(folder)
+def keep_newest(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, what was half done, and the segments that none lists any more."""
+    for old in committed(root)[:-keep]:
+        commit.remove(commit.beside(old, "removed"))
+        old.rename(commit.beside(old, "removed"))
+    commit.sync(root)  # before anything in them goes: a power cut must not bring back a part
+    for hidden in root.glob(f".{PREFIX}*"):
+        commit.remove(hidden)
+    with contextlib.suppress(CheckpointError):  # what a damaged one lists is not known: all stay until it is gone
+        kept = [commit.read_manifest(folder) for folder in committed(root)]
+        prune(root / SEGMENTS, {name for manifest in kept for name in manifest.get(SEGMENTS, ())})
 
 
-def commit(root: Path, step: int, state: Any, facts: dict[str, Any], keep: int) -> Path:
-    """Write the checkpoint of a step below `root`, then remove all but the newest `keep` and half-done ones."""
-    root.mkdir(exist_ok=True)
+def save_step(root: Path, step: int, state: Any, facts: Mapping[str, Any], keep: int) -> Path:
+    """Commit the checkpoint of a step below `root`, then remove all but the newest `keep`."""
+    commit.make_folders(root)
     folder = write(root / f"{PREFIX}{step:012d}", state, {"step": step, **facts})
-    for old in (*committed(root)[:-keep], *root.glob(f".{PREFIX}*")):
-        shutil.rmtree(old)
+    keep_newest(root, keep)
     return folder
 
 
 def committed(root: Path) -> list[Path]:
     """The checkpoints below `root`, oldest step first."""
-    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir() and path.name[len(PREFIX) :].isdigit())
+    found = [path for path in root.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
@@ -183,21 +139,31 @@ def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
 
     Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
     """
-    restore_replaced(root)
+    for aside in root.glob(f".{PREFIX}*.replaced"):
+        commit.settle(root / aside.name[1:].removesuffix(".replaced"))
     state, manifest, reasons = newest_intact(root)
-    for damaged in reasons:
+    for damaged, reason in reasons.items():
         aside = damaged.with_name(f"damaged-{damaged.name}")
-        shutil.rmtree(aside, ignore_errors=True)
+        commit.remove(aside)
         damaged.rename(aside)
+        commit.write_text(aside / "reason.txt", reason + "\n")
     return state, manifest, list(reasons.values())
 
 
-def newest_intact(root: Path) -> tuple[Any, dict[str, Any], dict[Path, str]]:
-    """As `newest`, with the reasons by folder; nothing is moved, since the run may be another's, in training."""
+def newest_intact(root: Path, with_logs: bool = True) -> tuple[Any, dict[str, Any], dict[Path, str]]:
+    """As `newest`, with the reasons by folder; nothing is moved, since the run may be another's, in training.
+
+    with_logs=False leaves the logs unchecked, for whoever does not read them.
+    """
     reasons: dict[Path, str] = {}
     for folder in reversed(committed(root)):
         try:
-            return *read(folder), reasons
+            state, manifest = read(folder)
+            if manifest["step"] != int(folder.name.removeprefix(PREFIX)):
+                raise CheckpointError(f"{folder}: it is of step {manifest['step']}")
+            for log in logs(state) if with_logs else ():
+                log.check()
+            return state, manifest, reasons
         except CheckpointError as error:
             reasons[folder] = str(error)
     raise CheckpointError("; ".join(reasons.values()) if reasons else f"{root}: no checkpoint there")

@@ -82,6 +82,8 @@ class TrainConfig:
     eval_every_env_steps: int = at_least(50_000, 1)
     checkpoint_every_env_steps: int = at_least(500_000, 1)
     keep_checkpoints: int = at_least(2, 1)
+    stall_seconds: int = at_least(600, 1)
+    resumes_without_progress: int = at_least(3, 1)
     init_from: str | None = None
     runs: str = "runs"
 
@@ -128,15 +130,7 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
         if problems:
             raise ConfigError(*problems)
         return tree
-    pairs = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key.startswith(("+", "~", "-")):
-            problems.append(f"{word!r} is not key=value (see --help)")
-        elif "${" in word:
-            problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
-        else:
-            pairs.append((key, value))
+    pairs = key_values(words, problems)
     given = dict(pairs)
     recipe = recipe_named(given, problems)
     chosen = {group: str(recipe[group]["name"]) for group in GROUPS if "name" in recipe.get(group, {})}
@@ -164,6 +158,20 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
         elif section not in refused:
             problems.append(unknown_key(key, known))
     return tree
+
+
+def key_values(words: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
+    """The words taken apart; what is malformed is noted."""
+    pairs = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key.startswith(("+", "~", "-")):
+            problems.append(f"{word!r} is not key=value (see --help)")
+        elif "${" in word:
+            problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
+        else:
+            pairs.append((key, value))
+    return pairs
 
 
 def experiment_named(given: Mapping[str, str]) -> str | None:
@@ -286,7 +294,7 @@ def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
 def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
     """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with every problem, those given too."""
     found = list(problems)
-    tree = {key: copy.copy(value) for key, value in tree.items() if key != "resume"}
+    tree = {key: copy.copy(value) for key, value in tree.items() if key not in ("resume", "allow_change")}
     algo = tree.get("algo")
     for key in SHORTCUTS:
         value = tree.pop(key, None)
@@ -337,53 +345,6 @@ def remark(config: TrainConfig) -> str | None:
         f"{', '.join(beyond)} beyond total_env_steps={config.total_env_steps}; "
         "an evaluation and a checkpoint are made at the end in any case"
     )
-
-
-def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> dict[str, Any]:
-    """The saved config of a run as a plain tree, not checked yet.
-
-    A run folder is data: a module of the user's own that its config imports (algo=package.module, or
-    env.id=module:Name-v0, env.task=package.module) must be among the words `named` beside the run, if the caller `uses`
-    it. Raises ConfigError where it is not, or where there is no config.
-    """
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, dict) or not all(isinstance(tree.get(group), dict) for group in GROUPS):
-        raise ConfigError(f"{path} holds no config of a run")
-    used = {key: value for key, value in modules_named(tree).items() if key.partition(".")[0] in uses}
-    missing = [f"{key}={value}" for key, value in used.items() if named.get(key) != value]
-    if missing:
-        raise ConfigError(*(f"this run imports a module of your own: name it again, {word}" for word in missing))
-    return tree
-
-
-def source_problems(tree: Mapping[str, Any]) -> Sequence[str]:
-    """What keeps a new run from starting from the weights of the run in `init_from`, as far as the configs tell."""
-    if tree.get("init_from") is None:
-        return ()
-    source = Path(str(tree["init_from"]))
-    try:
-        found = saved(source, {}, uses=())
-    except ConfigError as error:
-        return [f"init_from={source}: {problem}" for problem in error.problems]
-    pairs = {
-        "algo": (found["algo"].get("name"), tree["algo"].get("name")),
-        "algo.activation": (found["algo"].get("activation"), tree["algo"].get("activation")),
-    }
-    problems = [
-        f"init_from={source}: {key} is {shown(theirs)} there, {shown(ours)} here"
-        for key, (theirs, ours) in pairs.items()
-        if theirs != ours
-    ]
-    learners = found.get("learners", 1)
-    if learners not in (1, tree.get("learners")):
-        problems.append(f"init_from={source}: it has {learners} learners, which start as many: learners={learners}")
-    return problems
 
 
 def modules_named(tree: Mapping[str, Any]) -> dict[str, str]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dsac.callable_module import make_callable
-from dsac.config import ConfigError, EnvConfig, refuse_shadowed_envs, saved
+from dsac.config import ConfigError, EnvConfig, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, guarded
 from dsac.fields import at_least, choice
+from dsac.saved_config import saved
 from dsac.strict import as_word, plain_value, read
 
 HELP = """\
@@ -85,7 +86,7 @@ def start(words: Sequence[str]) -> dict[str, Any]:
 
 
 def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, Any]:
-    """The report. `named` are the modules that may be imported, see config.saved.
+    """The report. `named` are the modules that may be imported, see saved_config.saved.
 
     Raises ConfigError when the run or the policy is not there, CheckpointError when the policy is damaged.
     """

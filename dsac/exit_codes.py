@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 
 from dsac.config import ConfigError, refuse_shadowed_envs
+from dsac.signals import StoppedEarly
 
-FINISHED, USAGE, ENVIRONMENT, REFUSED, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
+FINISHED, USAGE, ENVIRONMENT, NUMERICAL, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
+REFUSED = NUMERICAL  # an export whose numbers are not the policy's
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -15,6 +17,9 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         refuse_shadowed_envs()
         return command()
+    except StoppedEarly as signal:
+        print(f"stopped ({signal}) before the first step: nothing is lost, type the same again", file=sys.stderr)
+        return RESUMABLE
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
     except ConfigError as error:
@@ -37,14 +42,16 @@ def code_of(error: Exception) -> int | None:
     """The exit code of an error that the parts raise for reasons outside the program; None for a defect in it."""
     from torch import OutOfMemoryError
 
-    from dsac.checkpoint import CheckpointError
+    from dsac.commit import CheckpointError
     from dsac.exporting.layers import ExportRefused
     from dsac.film import NoRenderer
+    from dsac.lock import Locked
+    from dsac.sittings import CrashLoop
     from envs.contract import EnvironmentFault, UnsuitableEnvironment
 
     codes = {
-        UnsuitableEnvironment: USAGE, NoRenderer: USAGE, EnvironmentFault: ENVIRONMENT, ExportRefused: REFUSED,
-        CheckpointError: STORAGE, OSError: STORAGE,
+        UnsuitableEnvironment: USAGE, NoRenderer: USAGE, Locked: USAGE, CrashLoop: USAGE,
+        EnvironmentFault: ENVIRONMENT, ExportRefused: REFUSED, CheckpointError: STORAGE, OSError: STORAGE,
         MemoryError: RESOURCES, OutOfMemoryError: RESOURCES,
     }  # fmt: skip
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)

@@ -18,6 +18,7 @@ import torch
 from dsac.available_memory import available_memory
 from dsac.data import Batch, Transition, seed_sequence
 from dsac.device_rows import DeviceRows, fit
+from dsac.frames import Frames
 from dsac.replay_kernels import TRANSITION, Integers, Rings, Rows, Words, copy_rows, draw_rows, write_block
 
 MEMORY_SHARE = 0.9
@@ -84,6 +85,7 @@ class Replay:
             flags=np.full(ring_shape, 0, np.uint8),
         )
         self._written = np.zeros(ring_shape[:2], np.int64)
+        self.frames = Frames(self._rings, self._written)
         self._transitions = np.zeros(len(seeds), np.int64)
         self._generators: Words = np.stack(
             [seed_sequence(seed, "replay").generate_state(4, np.uint64) for seed in seeds]
@@ -161,11 +163,11 @@ class Replay:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later draws depend on; of the rings views of their filled part, valid until the next add."""
-        filled = self._filled(self._written)
+        """All that later draws depend on; `frames` hands out copies of the frames when it is iterated."""
         return {
             **self._layout,
-            **{name: ring[:, :, :filled] for name, ring in self._rings._asdict().items()},
+            "frames": self.frames,
+            "newest": self._newest().copy(),
             "written": self._written.copy(),
             "generators": self._generators.copy(),
             "credit_numerator": self._credit.numerator,
@@ -173,31 +175,36 @@ class Replay:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue bit for bit where state_dict was taken.
+        """Continue bit for bit where state_dict was taken; `frames` may be any iterable of its chunks.
 
-        Raises ValueError, and changes nothing, if the state belongs to a Replay of another size.
+        Raises ValueError, and changes nothing, if the state belongs to a Replay of another size; ValueError, and is
+        of no use, if frames are missing.
         """
         for name, value in self._layout.items():
             _require_equal(name, value, int(state[name]))
-        _require_equal("shape of written", self._written.shape, state["written"].shape)
-        _require_equal("shape of generators", self._generators.shape, state["generators"].shape)
-        filled = self._filled(state["written"])
-        for name, ring in self._rings._asdict().items():
-            _require_equal(f"shape of {name}", ring[:, :, :filled].shape, state[name].shape)
-            _require_equal(f"type of {name}", ring.dtype, state[name].dtype)
+        for name, array in (("written", self._written), ("generators", self._generators), ("newest", self._newest())):
+            _require_equal(f"shape of {name}", array.shape, state[name].shape)
         self._credit = Fraction(int(state["credit_numerator"]), int(state["credit_denominator"]))
-        for name, ring in self._rings._asdict().items():
-            ring[:, :, :filled] = state[name]
-        self._rings.flags[:, :, filled:] = 0
         self._written[:] = state["written"]
         self._generators[:] = state["generators"]
+        unused = np.arange(self._rings.flags.shape[2]) >= self._written[..., None]
+        self._rings.flags[unused] = 0
+        self.frames.fill(state["frames"])
+        learners, worlds = np.indices(self._written.shape)
+        self._rings.obs[learners, worlds, self._newest_slot()] = state["newest"]
+        self._rings.flags[learners, worlds, self._newest_slot()] = 0
         self._transitions[:] = (self._rings.flags & TRANSITION).sum(axis=(1, 2))
         if self._device_rows is not None:
             self._device_rows.refill()
 
-    def _filled(self, written: Integers) -> int:
-        """Frames of the longest ring that were ever written."""
-        return int(min(self._rings.flags.shape[2], written.max()))
+    def _newest_slot(self) -> Integers:
+        """Where the newest frame of every ring lies, (S, N)."""
+        slot: Integers = np.maximum(self._written - 1, 0) % self._rings.flags.shape[2]
+        return slot
+
+    def _newest(self) -> Any:
+        """The newest observation of every ring, which has no action yet, (S, N, O)."""
+        return np.take_along_axis(self._rings.obs, self._newest_slot()[..., None, None], axis=2)[:, :, 0]
 
 
 class Staging:

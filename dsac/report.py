@@ -23,11 +23,12 @@ import numpy as np
 from dsac import figures, tables
 from dsac.calibration import Calibration
 from dsac.comparison import Comparison, Profile
-from dsac.config import ConfigError, EnvConfig, saved
+from dsac.config import ConfigError, EnvConfig
 from dsac.groups import Group
 from dsac.progress import following
 from dsac.reproduce import commands, differences
 from dsac.results import Run
+from dsac.saved_config import saved
 from dsac.scores import AXES, curve
 from dsac.strict import as_word, read
 from dsac.tables import Table

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import envs
-from dsac.config import ConfigError, saved
+from dsac.config import ConfigError
+from dsac.saved_config import saved
 from dsac.strict import flat
 
 SCORE, FROZEN = "eval/return", "train/frozen"

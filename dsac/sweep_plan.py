@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 
-from dsac.config import ConfigError, TrainConfig, compose, load, source_problems
+from dsac.config import ConfigError, TrainConfig, compose, load
 from dsac.runs import env_name
+from dsac.saved_config import source_problems
 from dsac.sweep_state import identity
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from dsac import checkpoint
+from dsac import checkpoint, commit
 from dsac.config import GROUPS, TrainConfig, load, to_tree
-from dsac.runs import config_hash
+from dsac.sittings import config_hash
 
 MACHINE: dict[str, Any] = {
     "device": "auto", "threads": None, "accelerate": "eager", "runs": "runs", "keep_checkpoints": 2,
@@ -101,9 +101,9 @@ def progress(run: Path, config: TrainConfig) -> Found:
     saved = 0
     for folder in reversed(checkpoint.committed(run / "checkpoints")):
         try:
-            saved = checkpoint.read_manifest(folder)["env_steps"]
+            saved = commit.read_manifest(folder)["env_steps"]
             break
-        except (checkpoint.CheckpointError, KeyError):
+        except (commit.CheckpointError, KeyError):
             continue
     latest = [last_evaluation(run / f"learner-{learner}" / "metrics.csv") for learner in range(config.learners)]
     scored = min(env_steps for env_steps, _ in latest)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from dsac.config import compose, load, modules_named, to_tree
 from dsac.exit_codes import FINISHED, RESUMABLE, guarded
-from dsac.train import FREE_ON_RESUME, start
+from dsac.resume import FREE
+from dsac.train import start
 
 if TYPE_CHECKING:
     from dsac.trainer import Trainer
@@ -76,7 +77,7 @@ def work(folder: Path, words: Sequence[str]) -> int:
             return FINISHED
         if found.run is not None:
             named = [f"{key}={value}" for key, value in modules_named(to_tree(config)).items()]
-            free = [word for word in words if word.partition("=")[0] in FREE_ON_RESUME]
+            free = [word for word in words if word.partition("=")[0] in FREE]
             words = [f"resume={found.run}", *named, *free]
         return start(words, [Reporter(folder / "status.json")]).exit_code
 

@@ -1,8 +1,9 @@
-"""The periodic tasks that every run has: scoring its policies, showing its critics and saving its state."""
+"""The periodic tasks that every run has: scoring its policies and showing its critics. Saving: dsac/saver.py."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsac import checkpoint, film
+from dsac import checkpoint, commit, film
+from dsac.commit import CheckpointError
 from dsac.data import derived_seed
 from dsac.evaluation import Stopped, score
 from dsac.logger import Logger
 from dsac.networks import Critics
 from dsac.policy import Policy
 from dsac.predictions import critics_of, predict
-from dsac.replay_kernels import TRANSITION
+from dsac.replay_kernels import TRANSITION, Rings
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec, VecEnv
 
@@ -31,18 +33,33 @@ class Evaluator:
     and a resumed run repeats them. One that a stop cuts short records nothing and is owed: the resumed run makes it.
     """
 
-    def __init__(self, run: Path, env: VecEnv, episodes: int, logger: Logger, films: bool = False) -> None:
+    def __init__(
+        self,
+        run: Path,
+        env: VecEnv,
+        episodes: int,
+        logger: Logger,
+        films: bool = False,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self.run, self.env, self.episodes, self.logger, self.films = run, env, episodes, logger, films
+        self.alive = alive
         self.best: dict[int, float] = {}
+        self.unwritten: dict[int, tuple[Policy, dict[str, Any]]] = {}
         self.owed = False
 
     def __call__(self, trainer: Trainer) -> None:
         policies = [trainer.algorithm.policy(learner) for learner in range(trainer.algorithm.learners)]
         seeds = [derived_seed(seed, "evaluation", trainer.env_steps) for seed in trainer.algorithm.seeds]
         self.owed = True
+
+        def should_stop() -> bool:
+            self.alive()
+            return trainer.stop_reason is not None
+
         try:
             scores = [
-                score(policy, self.env, self.episodes, seed, lambda: trainer.stop_reason is not None)
+                score(policy, self.env, self.episodes, seed, should_stop)
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
         except Stopped:
@@ -62,9 +79,21 @@ class Evaluator:
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}
                 facts["task"] = task_facts(self.env.spec)
-                write_policy(self.run / f"learner-{learner}" / "best", policies[learner], facts)
+                self.unwritten[learner] = (policies[learner], facts)
                 if self.films:
                     self.film(learner, policies[learner], seeds[learner], trainer)
+        try:
+            self.write_best()
+        except OSError as error:
+            print(f"warning: the best policy is not written yet, the next save tries again: {error}", file=sys.stderr)
+
+    def write_best(self) -> None:
+        """Put the best policies in their places. Raises OSError where the disk does not take them."""
+        for learner, (policy, facts) in list(self.unwritten.items()):
+            folder = self.run / f"learner-{learner}" / "best"
+            if not better_there(folder, facts["score"]["eval/return"]):
+                write_policy(folder, policy, facts)
+            del self.unwritten[learner]
 
     def film(self, learner: int, policy: Policy, seed: int, trainer: Trainer) -> None:
         """Film a policy into its learner's curves, on the evaluation's own worlds, which the next one resets anyway."""
@@ -96,10 +125,10 @@ class Histograms:
         self.logger = logger
 
     def __call__(self, trainer: Trainer) -> None:
-        algorithm, memory = trainer.algorithm, trainer.memory.state_dict()
-        if "flags" not in memory or not isinstance(critics_of(algorithm), Critics):
+        algorithm, memory = trainer.algorithm, trainer.memory
+        if not hasattr(memory, "frames") or not isinstance(critics_of(algorithm), Critics):
             return
-        drawn = [remembered(memory, learner, trainer.env_steps) for learner in range(algorithm.learners)]
+        drawn = [remembered(memory.frames.rings, learner, trainer.env_steps) for learner in range(algorithm.learners)]
         obs, action = (torch.from_numpy(np.stack(part)).to(algorithm.device) for part in zip(*drawn, strict=True))
         predicted = predict(algorithm, obs, action)
         for learner, curves in enumerate(self.logger.curves):
@@ -109,39 +138,20 @@ class Histograms:
             curves.write_histograms(values, trainer)
 
 
-def remembered(memory: dict[str, Any], learner: int, env_steps: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """HISTOGRAM_ROWS transitions from the state of a Replay, with replacement: obs (rows, O), action (rows, A)."""
-    worlds, frames = np.nonzero(memory["flags"][learner] & TRANSITION)
+def remembered(rings: Rings, learner: int, env_steps: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """HISTOGRAM_ROWS transitions from the rings of a Replay, with replacement: obs (rows, O), action (rows, A)."""
+    worlds, frames = np.nonzero(rings.flags[learner] & TRANSITION)
     chosen = np.random.default_rng(derived_seed(env_steps, "evaluation")).integers(0, len(worlds), HISTOGRAM_ROWS)
     at = (learner, worlds[chosen], frames[chosen])
-    return memory["obs"][at], memory["action"][at]
+    return rings.obs[at], rings.action[at]
 
 
-class Saver:
-    """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
-
-    Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
-    """
-
-    def __init__(self, run: Path, evaluator: Evaluator, logger: Logger, keep: int, facts: dict[str, Any]) -> None:
-        self.run, self.evaluator, self.logger, self.keep, self.facts = run, evaluator, logger, keep, facts
-        self.saved_at = -1
-
-    def __call__(self, trainer: Trainer) -> None:
-        step = trainer.warmup_env_steps + trainer.env_steps
-        if step == self.saved_at:
-            return
-        facts = {"env_steps": trainer.env_steps, "updates": trainer.updates}
-        policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
-        for learner in range(trainer.algorithm.learners):
-            write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), policy_facts)
-        state = {
-            "trainer": trainer.state_dict(),
-            "evaluator": self.evaluator.state_dict(),
-            "logger": self.logger.state_dict(trainer),
-        }
-        checkpoint.commit(self.run / "checkpoints", step, state, {**self.facts, **facts}, self.keep)
-        self.saved_at = step
+def better_there(folder: Path, score: float) -> bool:
+    """Whether a better policy stands there, of a sitting that did not live to save what led to it."""
+    try:
+        return float(commit.read_manifest(folder)["score"]["eval/return"]) > score
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return False
 
 
 def task_facts(spec: EnvSpec) -> dict[str, Any]:

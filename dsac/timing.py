@@ -57,7 +57,7 @@ def versions() -> dict[str, Any]:
     """What a figure depends on: libraries, processor, threads."""
     import platform
 
-    from dsac.runs import LIBRARIES, installed, processor
+    from dsac.sittings import LIBRARIES, installed, processor
 
     return {
         "python": platform.python_version(),

@@ -6,42 +6,27 @@ Composes the config, builds five things, hands them and the periodic tasks to th
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac.callable_module import make_callable
-from dsac.config import (
-    ConfigError,
-    TrainConfig,
-    choices,
-    compose,
-    conf_folder,
-    known_choice,
-    load,
-    modules_named,
-    refuse_shadowed_envs,
-    remark,
-    saved,
-    source_problems,
-    to_tree,
-)
-from dsac.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.config import TrainConfig, choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
+from dsac.exit_codes import FINISHED, guarded
 from dsac.progress import ProgressBar
+from dsac.resume import newest_like, requested
+from dsac.signals import Stopping, stopping_on_signals
 from dsac.strict import as_word
 
 if TYPE_CHECKING:
+    from dsac.sitting import Outcome
     from dsac.trainer import Task, Trainer
-
-FREE_ON_RESUME = (
-    "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
-    "device",
-)  # fmt: skip
 
 HELP = """\
 python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
 python -m dsac.train resume=<run>         continue a run in its folder
+python -m dsac.train resume=auto ...      continue the newest run with these settings, or begin one
 python -m dsac.train init_from=<run> ...  a new run from the weights of another
 python -m dsac.evaluate run=<run>         score a policy of a run
 
@@ -54,26 +39,9 @@ env    {envs}
 algo   {algos}
        `algo=NAME --help` lists the algorithm's own settings
        experiment=NAME  settings by name: {experiments}
-exit   0 finished, 2 usage, 3 environment, 5 storage, 6 resources, 75 stopped and resumable
+exit   0 finished, 2 usage, 3 environment, 4 numerical, 5 storage, 6 resources, 75 stopped and resumable
 
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a sitting ended.
-
-    run                 the run folder
-    env_steps, updates  steps and gradient steps of one learner, over all sittings
-    scores              the latest evaluation's mean return of each learner; empty before the first
-    exit_code           0 finished, 75 stopped and resumable
-    """
-
-    run: Path
-    env_steps: int
-    updates: int
-    scores: tuple[float, ...]
-    exit_code: int
 
 
 def train(*, tasks: Sequence[Task] = (), **settings: Any) -> Outcome:
@@ -112,125 +80,98 @@ def print_help(words: Sequence[str]) -> None:
 def start(words: Sequence[str], tasks: Sequence[Task] = ()) -> Outcome:
     """Check the words, show that something happens, train."""
     problems: list[str] = []
-    run, tree = prepare(words, problems)
-    title = f"{tree['env'].get('id') or tree['env'].get('name')} {tree['algo'].get('name')}"
-    with ProgressBar(title) as bar:  # while torch is being imported
-        config = load(tree, problems)
-        return run_sitting(config, run, tasks, bar)
+    request = requested(words, problems)
+    title = f"{request.tree['env'].get('id') or request.tree['env'].get('name')} {request.tree['algo'].get('name')}"
+    with stopping_on_signals() as stopping, ProgressBar(title) as bar:  # while torch is being imported
+        config, run = load(request.tree, problems), request.run
+        if request.auto:
+            run = run_for(config, request.named)
+        return run_sitting(config, run, tasks, bar, stopping)
 
 
-def prepare(words: Sequence[str], problems: list[str]) -> tuple[Path | None, dict[str, Any]]:
-    """The tree of a new run, or the folder and the tree of one to continue; what is wrong is noted in `problems`.
+def run_for(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
+    """For resume=auto: the newest run with these settings, None for a new one; either way a line says so."""
+    from dsac.runs import folder_of
 
-    Raises ConfigError when there is no run to continue.
-    """
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
-    resume = given.pop("resume", "")
-    others = [word for word in words if not word.startswith("resume=")]
-    if resume in ("", "null"):
-        tree = compose(others, problems)
-        problems += source_problems(tree)
-        return None, tree
-    run = Path(resume)
-    tree = saved(run, given)
-    same = {
-        "algo": tree["algo"].get("name"),
-        "env": tree["env"].get("name"),
-        "env.id": tree["env"].get("id"),
-        "env.task": tree["env"].get("task"),
-    }
-    for word in others:
-        key, _, value = word.partition("=")
-        if key not in FREE_ON_RESUME and same.get(key) != value:
-            problems.append(f"{word}: only {', '.join(FREE_ON_RESUME)} may change on resume")
-    free = [key for key in given if key in FREE_ON_RESUME]
-    changed = compose([word for word in others if word.partition("=")[0] in free], problems)
-    return run, tree | {key: changed[key] for key in free}
+    run = newest_like(config, folder_of(config), named)
+    print(f"resume=auto: {run or 'no run with these settings yet, a new one begins'}", flush=True)
+    return run
 
 
 def run_sitting(
-    config: TrainConfig, resumed: Path | None, tasks: Sequence[Task] = (), bar: ProgressBar | None = None
+    config: TrainConfig,
+    resumed: Path | None,
+    tasks: Sequence[Task] = (),
+    bar: ProgressBar | None = None,
+    stopping: Stopping | None = None,
 ) -> Outcome:
     """Build the five parts and their tasks, train, save."""
     import torch
 
-    from dsac import evaluation, film, machine, runs
+    from dsac import evaluation, film, machine, sitting, sittings
     from dsac.data import derived_seed
     from dsac.exporting.at_best import ExportAtBest, check_settings
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
-    from dsac.signals import stopping_on_signals
-    from dsac.tasks import Evaluator, Histograms, Saver
+    from dsac.runs import make_worlds
+    from dsac.saver import Saver
+    from dsac.sitting import Outcome
+    from dsac.tasks import Evaluator, Histograms
     from dsac.trainer import every
 
     config, remarks = machine.chosen(config)
-    state, env_steps = (None, 0) if resumed is None else latest(resumed)
-    if resumed and state and env_steps >= config.total_env_steps and not state["evaluator"]["owed"]:
-        return nothing_to_do(resumed, env_steps, state["trainer"])
-    for line in filter(None, [remark(config), *remarks]):
-        print(f"warning: {line}", file=sys.stderr)
-    trainer = build(config)
-    scoring_worlds = runs.make_worlds(
-        config.env,
-        evaluation.worlds(config.eval.episodes),
-        derived_seed(config.seed, "evaluation"),
-        "env",
-        config.threads,
-    )
-
-    facts = runs.facts(config, torch.get_num_threads(), env_steps)
-    if config.eval.video:
-        film.check(scoring_worlds)
-    check_settings(config, scoring_worlds.spec)
-    if state:
-        restore(trainer, state["trainer"])
-    elif config.init_from:
-        facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
-    run = resumed or runs.create(config)
-    runs.save_config(run, config)
-    runs.record(run, facts)
-    print(f"{headline(run, resumed, env_steps)}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
-
-    logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
-    evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video)
-    exports = ExportAtBest(run, config)
-    saver = Saver(run, evaluator, logger, config.keep_checkpoints, {"versions": facts["versions"]})
-    trainer.tasks += [
-        logger.show,
-        every(config.log_every_env_steps, logger),
-        every(config.eval_every_env_steps, evaluator),
-        every(config.eval_every_env_steps, Histograms(logger)),
-        every(config.checkpoint_every_env_steps, saver),
-        every(config.eval_every_env_steps, exports),
-        *tasks,
-    ]
-    if state:
-        evaluator.load_state_dict(state["evaluator"])
-        del state  # its large arrays are mapped from the checkpoint
-    try:
-        with stopping_on_signals(trainer):
-            if evaluator.owed:
-                evaluator(trainer)
-            trainer.run()
-            saver(trainer)
-    finally:
-        exports.close(trainer.finished and not evaluator.owed)
-        logger.close()
+    if resumed and (outcome := sitting.finished(resumed, config)):
+        return outcome
+    with ExitStack() as stack:
+        state, manifest = sitting.found(resumed, config, stack)
+        for line in filter(None, [remark(config), *remarks]):
+            print(f"warning: {line}", file=sys.stderr)
+        trainer = build(config)
+        episodes, seed = config.eval.episodes, derived_seed(config.seed, "evaluation")
+        scoring_worlds = make_worlds(config.env, evaluation.worlds(episodes), seed, "env", config.threads)
         for env in (*trainer.collector.envs, scoring_worlds):
-            env.close()
-    code = conclude(run, config, trainer, evaluator.owed)
+            stack.callback(env.close)
+        if config.eval.video:
+            film.check(scoring_worlds)
+        check_settings(config, scoring_worlds.spec)
+        facts = sittings.facts(config, torch.get_num_threads(), manifest["env_steps"], manifest["step"])
+        if state:
+            sitting.restore(trainer, state["trainer"])
+        elif config.init_from:
+            facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
+        if stopping:
+            stopping.attend(trainer)
+        run, watchdog = sitting.opened(config, resumed, facts, trainer, stack)
+
+        logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
+        stack.callback(logger.close)
+        evaluator = Evaluator(run, scoring_worlds, episodes, logger, config.eval.video, watchdog)
+        if state:
+            evaluator.load_state_dict(state["evaluator"])
+        exports = ExportAtBest(run, config)
+        stack.callback(lambda: exports.close(trainer.finished and not evaluator.owed))
+        archive = sitting.archive_of(run, trainer.memory, state, stack)
+        kept = {"versions": facts["versions"], "architecture": facts["architecture"], "config": to_tree(config)}
+        saver = Saver(run, evaluator, logger, config.keep_checkpoints, kept, archive, manifest["step"])
+        trainer.tasks += [
+            watchdog,
+            logger.show,
+            saver.follow,
+            every(config.log_every_env_steps, logger),
+            every(config.eval_every_env_steps, evaluator),
+            every(config.eval_every_env_steps, Histograms(logger)),
+            every(config.checkpoint_every_env_steps, saver),
+            every(config.eval_every_env_steps, exports),
+            *tasks,
+        ]
+        if manifest["config"] != kept["config"]:
+            saver.save(trainer)  # a new run shows at once that it can be saved, a changed one what was declared
+        if evaluator.owed:
+            evaluator(trainer)
+        trainer.run()
+        saver.finish(trainer)
+    code = sitting.conclude(run, config, trainer, evaluator.owed)
     return Outcome(run, trainer.env_steps, trainer.updates, tuple(trainer.scores), code)
-
-
-def headline(run: Path, resumed: Path | None, env_steps: int) -> str:
-    """Where the results of this sitting go."""
-    return f"run {run}" if resumed is None else f"resumed {run} at {env_steps:,} env steps"
-
-
-def nothing_to_do(run: Path, env_steps: int, trainer: dict[str, Any]) -> Outcome:
-    """Say that a run has reached its budget; `trainer` is its saved state."""
-    print(f"{run} is finished: {env_steps:,} env steps; a larger total_env_steps continues it")
-    return Outcome(run, env_steps, trainer["updater"]["count"], tuple(trainer.get("scores", ())), FINISHED)
 
 
 def build(config: TrainConfig) -> Trainer:
@@ -255,50 +196,6 @@ def build(config: TrainConfig) -> Trainer:
     algorithm.set_precision(config.precision)
     updater = Updater(algorithm, config.accelerate)
     return Trainer(algorithm, updater, collector, memory, [], config.total_env_steps, config.overlap)
-
-
-def latest(run: Path) -> tuple[dict[str, Any], int]:
-    """The state that a run continues from and its env steps; damaged checkpoints are named and passed over."""
-    from dsac import checkpoint
-
-    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
-    for reason in reasons:
-        print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
-    return state, manifest["env_steps"]
-
-
-def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put the parts back where they stood. Raises ConfigError where the config was changed in the meantime."""
-    from envs.contract import EnvironmentFault
-
-    try:
-        trainer.load_state_dict(state)
-    except EnvironmentFault:
-        raise
-    except (KeyError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
-
-
-def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> int:
-    """The last lines: where the results are, what to type next. Returns the exit code."""
-    named = modules_named(to_tree(config))
-    if trainer.stop_reason and (owed or not trainer.finished):
-        words = "".join(f" {key}={value}" for key, value in named.items())
-        print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
-        print(f"next: python -m dsac.train resume={run}{words}")
-        return RESUMABLE
-    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
-    done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
-    last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
-    print(f"finished {done}; last evaluation {last}; results in {run}")
-    print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
-    return FINISHED
-
-
-def describe(memory: Any) -> str:
-    """The memory in a few words, where it has them."""
-    return str(memory.describe()) if hasattr(memory, "describe") else type(memory).__name__.lower()
 
 
 make_callable(__name__, train)

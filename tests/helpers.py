@@ -125,3 +125,9 @@ def make_block(algorithm: Algorithm, steps: int, worlds: int, seed: int = 0, **f
 
 def make_updater(algorithm: Algorithm) -> Updater:
     return Updater(algorithm)
+
+
+def copied_replay_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A replay's state that a later add does not change."""
+    copies = {name: np.copy(value) for name, value in state.items() if name != "frames"}
+    return {**copies, "frames": list(state["frames"])}

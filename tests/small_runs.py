@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from dsac import checkpoint
 from dsac.config import TrainConfig, compose, load
+from dsac.segments import Log
+from dsac.signals import stopping_on_signals
 from dsac.train import run_sitting
 
 SMALL = "env=InvertedPendulum threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"
@@ -38,7 +40,8 @@ def only_run(runs: Path) -> Path:
 
 def train(config: TrainConfig, run: Path | None, tasks: Sequence[Callable[[Any], None]] = ()) -> int:
     """A sitting of a new run, or of the one in the folder `run`; the exit code."""
-    return run_sitting(config, run, tasks).exit_code
+    with stopping_on_signals() as stopping:
+        return run_sitting(config, run, tasks, stopping=stopping).exit_code
 
 
 def train_whole(config: TrainConfig) -> Path:
@@ -65,12 +68,28 @@ def final_state(run: Path) -> dict[str, np.ndarray]:
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, np.ndarray]:
-    """The leaves of a tree by their dotted path."""
+    """The leaves of a tree by their dotted path; a log by what it holds of each world."""
+    if isinstance(tree, Log):
+        return {f"{path}.{name}": rows for name, rows in world_by_world(tree).items()}
     if isinstance(tree, dict | list):
         entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
         parts = [flatten(value, f"{path}.{key}" if path else str(key)) for key, value in entries]
         return {key: value for part in parts for key, value in part.items()}
     return {path: np.asarray(tree)}
+
+
+def world_by_world(chunks: Iterable[Any]) -> dict[str, np.ndarray]:
+    """The rows of a log's chunks, whatever its segments, and the frame that each world's rows end before."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for chunk in chunks:
+        row = 0
+        for learner, world in np.ndindex(chunk["start"].shape):
+            count = int(chunk["stop"][learner, world] - chunk["start"][learner, world])
+            for name in ("obs", "action", "reward", "flags"):
+                parts.setdefault(f"{learner}.{world}.{name}", []).append(chunk[name][row : row + count])
+            row += count
+        last = chunk["stop"]
+    return {"stop": last} | {name: np.concatenate(rows) for name, rows in parts.items()}
 
 
 def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -30,7 +30,7 @@ from small_runs import (
     train_whole,
 )  # fmt: skip
 
-from dsac import checkpoint, evaluate, exit_codes, tasks
+from dsac import checkpoint, commit, evaluate, exit_codes, tasks
 from dsac.algorithms import names
 from dsac.exit_codes import guarded
 from dsac.runs import load_policy, read_policy
@@ -129,19 +129,6 @@ def test_a_larger_budget_continues_and_is_kept(tmp_path: Path, capsys: pytest.Ca
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000000392"]
 
 
-@pytest.mark.parametrize(
-    "word", ["seed=1", "num_envs=4", "algo.gamma=0.9", "env=Hopper", "algo=sac", "runs=x", "sed=1"]
-)
-def test_only_budget_cadence_and_device_change_on_resume(
-    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: Path
-):
-    """Catches a run that goes on as another experiment than its folder says."""
-    assert main([f"resume={finished}", word, "total_env_steps=-1"]) == exit_codes.USAGE
-    errors = capsys.readouterr().err.splitlines()
-    assert errors[0].startswith(f"error: {word}: only total_env_steps,")
-    assert errors[1] == "error: total_env_steps=-1 must be at least 1"
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, to look at and to copy, not to change."""
@@ -180,7 +167,7 @@ def test_runs_that_cannot_continue_say_why(copied: Path, tmp_path: Path, capsys:
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
     before = (copied / "learner-0" / "metrics.csv").read_bytes()
     assert main([f"resume={copied}"]) == exit_codes.USAGE
-    assert "config.yaml does not fit its checkpoint" in capsys.readouterr().err
+    assert "algo.hidden_sizes=[9, 9]: the run has [8, 8], which is fixed" in capsys.readouterr().err
     assert (copied / "learner-0" / "metrics.csv").read_bytes() == before
 
     shutil.rmtree(copied / "checkpoints")
@@ -338,7 +325,8 @@ def test_a_stop_before_the_first_step_saves(tmp_path: Path):
     config = small_config(tmp_path)
     assert train(config, None, [stop_at(0)]) == exit_codes.RESUMABLE
     run = only_run(tmp_path)
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000000002"]
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-000000000000", "step-000000000002"]
     assert train(config, run, [stop_at(0)]) == exit_codes.RESUMABLE
 
 
@@ -373,7 +361,7 @@ def test_signals_save_and_stop(tmp_path: Path):
     code, out, err, _ = start_and_signal([f"resume={run}"], signal.SIGTERM, tmp_path, 0.2)
     assert (code, "Traceback" in err) == (exit_codes.RESUMABLE, False)
     assert out.startswith(f"resumed {run} at 0 env steps")
-    steps = [manifest["step"] for manifest in map(checkpoint.read_manifest, checkpoint.committed(run / "checkpoints"))]
+    steps = [manifest["step"] for manifest in map(commit.read_manifest, checkpoint.committed(run / "checkpoints"))]
     assert len(steps) == 2
     assert steps[1] > steps[0]
 

@@ -14,7 +14,7 @@ from export_runs import SMALL, bad_rows, exported, left_behind, untrained_run
 
 from dsac import export, load_policy
 from dsac.algorithms import names
-from dsac.checkpoint import CheckpointError
+from dsac.commit import CheckpointError
 from dsac.config import ConfigError
 from dsac.exit_codes import REFUSED, STORAGE, USAGE
 from dsac.export import main

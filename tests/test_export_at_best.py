@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_runs import assert_same, final_state, only_run, small_config, stop_at, train, train_whole
 
-from dsac.checkpoint import read_manifest
+from dsac.commit import read_manifest
 from dsac.config import ConfigError, load, to_tree
 from dsac.controller import Policy
 from dsac.exporting import at_best

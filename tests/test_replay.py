@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers import copied_replay_state as copied
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from dsac import frames
 from dsac.data import Transition
 from dsac.replay import Replay
 from dsac.replay_kernels import next_word
@@ -102,10 +104,12 @@ class ReplayMachine(RuleBasedStateMachine):
         ]
         self.replay.add(Transition(*fields, np.zeros_like(fields[-1])))
 
-    @rule()
-    def resume(self):
-        """Continue from a copy of the state, in a replay that started from other seeds."""
-        state = {name: np.copy(value) for name, value in self.replay.state_dict().items()}
+    @rule(chunk_bytes=st.sampled_from([1, 300, frames.CHUNK_BYTES]))
+    def resume(self, chunk_bytes):
+        """Continue from a copy of the state, in chunks of any size, in a replay that started from other seeds."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(frames, "CHUNK_BYTES", chunk_bytes)
+            state = copied(self.replay.state_dict())
         self.replay = make(**self.sizes, seeds=range(50, 50 + self.learners))
         self.replay.load_state_dict(state)
 

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import copied_replay_state as copied
 
+from dsac import frames
 from dsac.data import Transition
 from dsac.replay import Replay, replay_bytes
 
@@ -45,9 +47,10 @@ def test_blocks_are_copied():
     """Catches a replay that keeps the caller's arrays, which an environment may reuse."""
     replay, block = make(), random_block(4)
     replay.add(block)
-    kept = replay.state_dict()["obs"].copy()
     block.obs[:], block.next_obs[:] = 7, 7
-    np.testing.assert_array_equal(replay.state_dict()["obs"], kept)
+    (chunk,) = replay.state_dict()["frames"]
+    assert 7 not in chunk["obs"]
+    assert 7 not in replay.state_dict()["newest"]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +124,9 @@ def test_state_is_bit_exact_and_whole():
     resumed.add(random_block(9, seed=1))
     replay.sample()
     replay.load_state_dict(replay.state_dict())
-    resumed.load_state_dict({name: np.copy(value) for name, value in replay.state_dict().items()})
-    assert replay.state_dict()["obs"].shape[2] == 5
+    resumed.load_state_dict(copied(replay.state_dict()))
+    (chunk,) = replay.state_dict()["frames"]
+    assert chunk["stop"].tolist() == [[4, 4]]
     np.testing.assert_array_equal(replay.transitions, resumed.transitions)
     assert_same_draws(replay, resumed)
     for each in (replay, resumed):
@@ -148,15 +152,26 @@ def test_state_of_another_size_is_refused(change, words):
         make(**change).load_state_dict(replay.state_dict())
 
 
-def test_damaged_state_changes_nothing():
-    """Catches a load that fails half way and leaves a replay of two runs."""
-    replay, other = make(), make()
-    replay.add(random_block(4))
-    other.add(random_block(4, seed=1))
-    before = other.state_dict()["obs"].copy()
-    with pytest.raises(ValueError, match="shape of flags"):
-        other.load_state_dict({**replay.state_dict(), "flags": np.zeros((1, 2, 4), np.uint8)})
-    np.testing.assert_array_equal(other.state_dict()["obs"], before)
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda chunks: chunks[1:], "missing between"),
+        (lambda chunks: chunks[:1] + chunks[2:], "missing between"),
+        (lambda chunks: chunks[:-1], "missing at the end"),
+        (lambda chunks: [], "missing at the end"),
+        (lambda chunks: [{**chunks[0], "reward": chunks[0]["reward"].astype(np.float64)}], "type float32"),
+        (lambda chunks: [{**chunks[0], "obs": chunks[0]["obs"][:, :2]}], "obs of shape"),
+    ],
+)
+def test_frames_that_are_missing_or_strange_are_refused(damage, words, monkeypatch):
+    """Catches a replay that goes on with frames of before, or with zeros, where a chunk is lost."""
+    replay = make()
+    replay.add(random_block(7))
+    monkeypatch.setattr(frames, "CHUNK_BYTES", 100)
+    chunks = list(replay.state_dict()["frames"])
+    assert len(chunks) == 4
+    with pytest.raises(ValueError, match=words):
+        make().load_state_dict({**replay.state_dict(), "frames": damage(chunks)})
 
 
 def test_block_of_another_shape_is_refused():

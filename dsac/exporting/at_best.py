@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from dsac.checkpoint import CheckpointError, read_manifest
+from dsac.commit import CheckpointError, read_manifest
 from dsac.config import TrainConfig, modules_named, to_tree
 from dsac.exporting.contract import safe_action, safe_action_warning
 from dsac.trainer import Trainer

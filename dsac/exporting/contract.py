@@ -13,7 +13,7 @@ import numpy as np
 from dsac.config import ConfigError
 from dsac.exporting.layers import ExportRefused, FloatArray, Layers, weights_sha256
 from dsac.exporting.units import action_semantics, obs_units
-from dsac.runs import installed
+from dsac.sittings import installed
 from dsac.strict import plain_value
 from envs import ANY_GYMNASIUM_ID, CUSTOM
 from envs.contract import EnvSpec, UnsuitableEnvironment, VecEnv

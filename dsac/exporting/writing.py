@@ -6,14 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dsac import controller
-from dsac.checkpoint import digest, replaced, sync
-from dsac.config import ConfigError, EnvConfig, saved
+from dsac.commit import make_folders, publish, remove, sync
+from dsac.config import ConfigError, EnvConfig
 from dsac.evaluation import MOST_WORLDS, Score, worlds
 from dsac.exporting import c_header, onnx_graph
 from dsac.exporting.c_library import compiler
@@ -41,6 +40,7 @@ from dsac.exporting.runtimes import (
 from dsac.exporting.torchscript import Guarded, write_torchscript
 from dsac.policy import Policy
 from dsac.runs import make_worlds, read_policy
+from dsac.saved_config import saved
 from dsac.strict import read
 from envs.contract import VecEnv
 
@@ -157,7 +157,8 @@ def figures(runtime: Runtime, score: Score | None) -> dict[str, Any]:
 
 def write_table(folder: Path, facts: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
     """policy.json: the contract, what the checks found, the hash of each other file, and its own."""
-    hashes = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != "policy.json"}
+    others = [path for path in sorted(folder.iterdir()) if path.name != "policy.json"]
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
     table = {**facts, "checks": checks, "files": hashes}
     own = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
     (folder / "policy.json").write_text(json.dumps({**table, "sha256": own}, indent=1))
@@ -171,18 +172,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     parent = next(path for path in folder.absolute().parents if path.is_dir())
     temporary = parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
             sync(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():
-            shutil.rmtree(replaced(folder), ignore_errors=True)
-            folder.rename(replaced(folder))
-        temporary.rename(folder)
-        sync(folder.parent)
-        shutil.rmtree(replaced(folder), ignore_errors=True)
+        make_folders(folder.parent)
+        publish(temporary, folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)

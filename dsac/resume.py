@@ -1,0 +1,160 @@
+"""What a command asks for: a new run, or one to go on with, and which of its settings may differ from then on.
+
+Every setting is of one class. Free: it changes neither what is learned nor how it is measured. Declared: it changes
+that, so `allow_change=true` must say that it is meant. Fixed: the saved state is made for it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsac.commit import CheckpointError, read_manifest
+from dsac.config import (
+    GROUPS,
+    SHORTCUTS,
+    ConfigError,
+    TrainConfig,
+    compose,
+    flat_keys,
+    key_values,
+    known_choice,
+    load,
+    set_value,
+    to_tree,
+)
+from dsac.saved_config import saved, source_problems
+from dsac.strict import plain_value, shown, unknown_key
+
+FREE = {
+    "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
+    "eval.video", "export.at_best", "export.safe_action", "device", "threads", "accelerate", "experiment",
+    "stall_seconds", "resumes_without_progress",
+}  # fmt: skip
+FIXED = {
+    "seed", "learners", "init_from", "runs", "algo.name", "algo.num_envs", "algo.hidden_sizes", "algo.activation",
+    "algo.layer_norm", "algo.replay_capacity", "algo.observation_normalization", "algo.return_normalization",
+    "algo.reward_normalization", "algo.twin_value_distributions",
+}  # fmt: skip
+COMMAND = ("resume", "allow_change")  # words about this command, not about the run
+
+
+@dataclass(frozen=True)
+class Request:
+    """The settings asked for, not checked yet; the run to go on with; `auto`: look for one; the modules named."""
+
+    tree: dict[str, Any]
+    run: Path | None
+    auto: bool
+    named: Mapping[str, str]
+
+
+def requested(words: Sequence[str], problems: list[str]) -> Request:
+    """What the words of the command line ask for; what is wrong is noted in `problems`.
+
+    Raises ConfigError when there is no run to continue.
+    """
+    pairs = dict(key_values(words, problems))
+    resume, allow = pairs.get("resume", "null"), plain_value(pairs.get("allow_change", "false"))
+    if not isinstance(allow, bool):
+        problems.append(f"allow_change={pairs['allow_change']} must be true or false")
+    others = [word for word in words if "=" in word and word.partition("=")[0] not in COMMAND and "${" not in word]
+    if resume in ("", "null", "auto"):
+        tree = compose(others, problems)
+        problems += source_problems(tree)
+        return Request(tree, None, resume == "auto", pairs)
+    run = Path(resume).expanduser()
+    before, asked = saved_settings(run, pairs), continued(run, others, pairs, problems)
+    problems += refusals(run, differences(before, asked), allow is True)
+    return Request(asked, run, False, pairs)
+
+
+def saved_settings(run: Path, named: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the newest checkpoint of a run was made with, whatever was done to its config.yaml since."""
+    tree = saved(run, named)
+    for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+        try:
+            return complete(read_manifest(folder).get("config", tree))
+        except CheckpointError:
+            continue  # the reason is given where the checkpoint is read
+    return complete(tree)
+
+
+def continued(run: Path, words: Sequence[str], named: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The tree of config.yaml with the words put in."""
+    tree = complete(saved(run, named))
+    known = flat_keys(tree)
+    for key, value in (word.split("=", 1) for word in words):
+        name = f"algo.{key}" if key in SHORTCUTS else key
+        if key in GROUPS:
+            if known_choice(key, value) != tree[key]["name"]:
+                problems.append(refusal(run, key, tree[key]["name"], value))
+        elif name in known:
+            set_value(tree, name, plain_value(value))
+        else:
+            problems.append(unknown_key(key, known))
+    return tree
+
+
+def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved tree with the settings that came later at their defaults."""
+    names = {group: str(tree[group]["name"]) for group in GROUPS}
+    whole = compose([f"{group}={name}" for group, name in names.items()], [])
+    for key in (*COMMAND, *SHORTCUTS):
+        whole.pop(key, None)
+    return {
+        **whole,
+        **{key: {**whole[key], **value} if isinstance(value, dict) else value for key, value in tree.items()},
+    }
+
+
+def differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by dotted key: (before, asked)."""
+    old, new = leaves(before), leaves(asked)
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
+
+
+def leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a tree by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = leaves(value) if isinstance(value, dict) else None
+        found |= {key: value} if inner is None else {f"{key}.{name}": entry for name, entry in inner.items()}
+    return found
+
+
+def fixed(key: str) -> bool:
+    """Whether the saved state is made for this setting."""
+    return key in FIXED or key in GROUPS or key.startswith("env.")
+
+
+def refusals(run: Path, changed: Mapping[str, tuple[Any, Any]], allow_change: bool) -> list[str]:
+    """A line for each change that may not be made, or not without saying so."""
+    return [
+        refusal(run, key, before, asked)
+        for key, (before, asked) in changed.items()
+        if fixed(key) or not (key in FREE or allow_change)
+    ]
+
+
+def refusal(run: Path, key: str, before: Any, asked: Any) -> str:
+    """The line that refuses a change."""
+    change = f"{key}={shown(asked)}: the run has {shown(before)}"
+    if fixed(key):
+        return f"{change}, which is fixed; a new run with init_from={run} takes its weights where they fit"
+    return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
+
+
+def newest_like(config: TrainConfig, folder: Path, named: Mapping[str, str]) -> Path | None:
+    """The newest run in `folder` whose settings are these, but for free ones; None where there is none."""
+    for path in sorted(folder.glob("*/config.yaml"), reverse=True):
+        try:
+            found = to_tree(load(copy.deepcopy(saved_settings(path.parent, named))))
+        except ConfigError:
+            continue  # of another time, or it imports what was not named
+        if differences(found, to_tree(config)).keys() <= FREE:
+            return path.parent
+    return None

@@ -1,0 +1,59 @@
+"""The configs of saved runs, which are data: read as plain trees, and nothing that they name is imported by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dsac.config import GROUPS, ConfigError, modules_named
+from dsac.strict import shown
+
+
+def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> dict[str, Any]:
+    """The saved config of a run as a plain tree, not checked yet.
+
+    A run folder is data: a module of the user's own that its config imports (algo=package.module, or
+    env.id=module:Name-v0, env.task=package.module) must be among the words `named` beside the run, if the caller `uses`
+    it. Raises ConfigError where it is not, or where there is no config.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(group), dict) for group in GROUPS):
+        raise ConfigError(f"{path} holds no config of a run")
+    used = {key: value for key, value in modules_named(tree).items() if key.partition(".")[0] in uses}
+    missing = [f"{key}={value}" for key, value in used.items() if named.get(key) != value]
+    if missing:
+        raise ConfigError(*(f"this run imports a module of your own: name it again, {word}" for word in missing))
+    return tree
+
+
+def source_problems(tree: Mapping[str, Any]) -> Sequence[str]:
+    """What keeps a new run from starting from the weights of the run in `init_from`, as far as the configs tell."""
+    if tree.get("init_from") is None:
+        return ()
+    source = Path(str(tree["init_from"]))
+    try:
+        found = saved(source, {}, uses=())
+    except ConfigError as error:
+        return [f"init_from={source}: {problem}" for problem in error.problems]
+    pairs = {
+        "algo": (found["algo"].get("name"), tree["algo"].get("name")),
+        "algo.activation": (found["algo"].get("activation"), tree["algo"].get("activation")),
+    }
+    problems = [
+        f"init_from={source}: {key} is {shown(theirs)} there, {shown(ours)} here"
+        for key, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]
+    learners = found.get("learners", 1)
+    if learners not in (1, tree.get("learners")):
+        problems.append(f"init_from={source}: it has {learners} learners, which start as many: learners={learners}")
+    return problems

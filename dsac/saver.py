@@ -1,0 +1,112 @@
+"""Saving: the state of a run as a checkpoint, now and then and at the end; a full disk costs a save, not the run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dsac import checkpoint
+from dsac.logger import Logger
+from dsac.segments import Archive
+from dsac.tasks import Evaluator, task_facts, write_policy
+from dsac.trainer import Trainer
+
+RETRY_SECONDS = 60.0
+LAST_TRIES = 10
+
+
+class Saver:
+    """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
+
+    Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
+    facts: what every manifest says, config and versions. archive: where the frames of a replay go, if it has any.
+    saved_at: the step of the newest checkpoint, the warm-up counted; None before the first.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        evaluator: Evaluator,
+        logger: Logger,
+        keep: int,
+        facts: dict[str, Any],
+        archive: Archive | None,
+        saved_at: int | None = None,
+    ) -> None:
+        self.run, self.evaluator, self.logger, self.keep, self.facts = run, evaluator, logger, keep, facts
+        self.archive, self.saved_at = archive, saved_at
+        self.done: tuple[int, bool] | None = None  # what this sitting saved last
+        self.try_again_at: float | None = None
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Save what has changed since the last save; where the disk does not take it, warn and try again later."""
+        if self.done == (step_of(trainer), self.evaluator.owed):
+            return
+        try:
+            self.save(trainer)
+            self.try_again_at = None
+        except OSError as error:
+            self.try_again_at = time.monotonic() + RETRY_SECONDS
+            print(f"warning: {self.failure(trainer, error)}; trying again", file=sys.stderr)
+
+    def follow(self, trainer: Trainer) -> None:
+        """After every block: let the archive have what settled, and make up for a save that failed."""
+        if self.archive:
+            self.archive.follow()
+        if self.try_again_at is not None and time.monotonic() >= self.try_again_at:
+            self(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """The last save: tried for some minutes, unless the run was told to stop. Raises OSError when it fails."""
+        for _ in range(LAST_TRIES):
+            if trainer.stop_reason:
+                break
+            self(trainer)
+            while self.try_again_at is not None and time.monotonic() < self.try_again_at and not trainer.stop_reason:
+                time.sleep(0.1)
+            if self.try_again_at is None:
+                return
+        try:
+            if self.done != (step_of(trainer), self.evaluator.owed):
+                self.save(trainer)
+        except OSError as error:
+            raise OSError(f"{self.failure(trainer, error)}; resume from there") from error
+
+    def save(self, trainer: Trainer) -> None:
+        """Commit. Raises OSError where the disk does not take it."""
+        facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "scores": trainer.scores}
+        self.evaluator.write_best()
+        policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
+        for learner in range(trainer.algorithm.learners):
+            write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), policy_facts)
+        state = {
+            "trainer": trainer.state_dict(),
+            "evaluator": self.evaluator.state_dict(),
+            "logger": self.logger.state_dict(trainer),
+        }
+        if self.archive:
+            state["trainer"]["memory"]["frames"] = self.archive.commit()
+        step, owed = step_of(trainer), self.evaluator.owed
+        checkpoint.save_step(
+            self.run / "checkpoints", step, state, {**self.facts, **facts, "evaluation_owed": owed}, self.keep
+        )
+        self.saved_at, self.done = step, (step, owed)
+
+    def failure(self, trainer: Trainer, error: OSError) -> str:
+        """What happened, what a save takes, what there is, and what one can rely on."""
+        tensors = [*trainer.algorithm.state_dict().values()]
+        needed = sum(tensor.nbytes for tensor in tensors) + (self.archive.unsaved_bytes() if self.archive else 0)
+        free = shutil.disk_usage(self.run).free
+        safe = "nothing is saved yet" if self.saved_at is None else f"step {self.saved_at:,} is safe"
+        return (
+            f"not saved at step {step_of(trainer):,}: {error}; a save takes about {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB are free; {safe}"
+        )
+
+
+def step_of(trainer: Trainer) -> int:
+    """The steps that name a checkpoint: those of one learner, the warm-up counted."""
+    return trainer.warmup_env_steps + trainer.env_steps

@@ -1,0 +1,141 @@
+"""A sitting, from opening a run (new or resumed) to the last lines: what train.py needs around the training itself."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsac import checkpoint, machine, runs, sittings
+from dsac.commit import CheckpointError
+from dsac.config import ConfigError, TrainConfig, modules_named, to_tree
+from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
+from dsac.lock import RunLock
+from dsac.segments import Archive, Log
+from dsac.trainer import Trainer
+from dsac.watchdog import Watchdog
+from envs.contract import EnvironmentFault
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended.
+
+    run                 the run folder
+    env_steps, updates  steps and gradient steps of one learner, over all sittings
+    scores              the latest evaluation's mean return of each learner; empty before the first
+    exit_code           0 finished, 75 stopped and resumable
+    """
+
+    run: Path
+    env_steps: int
+    updates: int
+    scores: tuple[float, ...]
+    exit_code: int
+
+
+def finished(run: Path, config: TrainConfig) -> Outcome | None:
+    """What a run came to that has nothing left to do, None where it has."""
+    try:
+        _, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
+    except (CheckpointError, IndexError):
+        return None  # the reasons come when it is read
+    if manifest["env_steps"] < config.total_env_steps or manifest.get("evaluation_owed", True):
+        return None
+    print(f"{run} is finished: {manifest['env_steps']:,} env steps; a larger total_env_steps continues it")
+    return Outcome(run, manifest["env_steps"], manifest["updates"], tuple(manifest["scores"]), FINISHED)
+
+
+def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The state that a run continues from and its manifest, the run locked; no state, and an empty manifest, for None.
+
+    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError.
+    """
+    if run is None:
+        return None, {"env_steps": 0, "step": None, "config": None}
+    stack.enter_context(closing(RunLock(run)))
+    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
+    for reason in reasons:
+        print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
+    sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
+    return state, {"config": None} | manifest
+
+
+def opened(
+    config: TrainConfig, resumed: Path | None, facts: dict[str, Any], trainer: Trainer, stack: ExitStack
+) -> tuple[Path, Watchdog]:
+    """The folder of the run with this sitting on record, and who watches over it; a line says where and what it is."""
+    run = resumed or runs.create(config)
+    if resumed is None:
+        stack.enter_context(closing(RunLock(run)))
+    earlier = sittings.read(run)
+    runs.save_config(run, config)
+    sittings.record(run, facts)
+    stack.push(lambda kind, error, trace: record_end(run, trainer, error))
+    watchdog = stack.enter_context(closing(Watchdog(run / "stacks.log", config.stall_seconds)))
+    where = f"run {run}" if resumed is None else f"resumed {run} at {facts['at_env_steps']:,} env steps"
+    print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
+    if resumed:
+        exact = all(env.exact_state for env in trainer.collector.envs)
+        reasons = sittings.inexactness(earlier[-1] if earlier else {}, facts, exact)
+        level = "bit for bit the run that was never stopped"
+        print(f"not {level}: {'; '.join(reasons)}" if reasons else f"from here on {level}", flush=True)
+    return run, watchdog
+
+
+def record_end(run: Path, trainer: Trainer, error: BaseException | None) -> bool:
+    """Put down how the sitting ended, if the disk takes it; lets an error pass."""
+    code: int | None = RESUMABLE if trainer.stop_reason and not trainer.finished else FINISHED
+    if error is not None:
+        code = code_of(error) if isinstance(error, Exception) else INTERRUPTED
+    with contextlib.suppress(OSError):
+        sittings.record_end(run, code, trainer.env_steps)
+    return False
+
+
+def archive_of(run: Path, memory: Any, state: Mapping[str, Any] | None, stack: ExitStack) -> Archive | None:
+    """Where the frames of a replay go on disk; None for a memory that has none."""
+    if not hasattr(memory, "frames"):
+        return None
+    frames = state["trainer"]["memory"]["frames"] if state else None
+    archive = Archive(
+        run / "checkpoints" / checkpoint.SEGMENTS, memory.frames, frames if isinstance(frames, Log) else None
+    )
+    stack.callback(archive.close)
+    return archive
+
+
+def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Put the parts back where they stood. Raises ConfigError where the config was changed in the meantime."""
+    try:
+        trainer.load_state_dict(state)
+    except EnvironmentFault:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
+
+
+def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> int:
+    """The last lines: where the results are, what to type next. Returns the exit code."""
+    named = modules_named(to_tree(config))
+    if trainer.stop_reason and (owed or not trainer.finished):
+        words = "".join(f" {key}={value}" for key, value in named.items())
+        print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
+        print(f"next: python -m dsac.train resume={run}{words}")
+        return RESUMABLE
+    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
+    done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
+    last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
+    print(f"finished {done}; last evaluation {last}; results in {run}")
+    print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
+    return FINISHED
+
+
+def describe(memory: Any) -> str:
+    """The memory in a few words, where it has them."""
+    return str(memory.describe()) if hasattr(memory, "describe") else type(memory).__name__.lower()
