@@ -163,6 +163,21 @@ def test_curves_are_drawn_as_computed(runs: Path, tmp_path: Path):
     assert figures.wrapped("DSAC-T critic_loss=release_2025") == "DSAC-T\ncritic_loss=\nrelease_2025"
 
 
+def test_odd_runs_are_drawn_too(tmp_path: Path):
+    """Catches a picture that fails for one evaluation, equal returns, clocks that never overlap, a name with a $."""
+    pytest.importorskip("matplotlib")
+    made_run(tmp_path / "runs", "sac", (5.0,))
+    made_seeds(tmp_path / "runs", "ppo", [7.0, 7.0], env="Ant")
+    made_run(tmp_path / "runs", "td3", (1.0, 2.0), seconds=1.0)
+    made_run(tmp_path / "runs", "td3", (1.0, 2.0), seconds=100.0, seed=1)
+    config = made_run(tmp_path / "runs", "ddpg", (1.0, 2.0)) / "config.yaml"
+    config.write_text(config.read_text().replace("name: ddpg", f"name: my.{'$x_' * 20}"))
+    report = compare(tmp_path / "runs", out=tmp_path, by="wall_time", report=True, films=False)
+    assert len(report["scores"]) == 4
+    assert len(report["remarks"]) == 1  # SAC has another budget
+    assert ET.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
+
+
 def test_commands_make_the_same_config_again(tmp_path: Path):
     """Catches a command that leaves out a setting, or sets one that the trainer does not take."""
     words = ["experiment=recipe", "algo.hidden_sizes=[64,64]", "algo.gamma=0.9", "num_envs=3"]
