@@ -81,6 +81,17 @@ class Pair:
             return "better"
         return "worse" if self.probability.high < 0.5 else "not told apart"
 
+    def turned(self) -> Pair:
+        """The same pair, told from the other side."""
+        chance, apart = self.probability, self.difference
+        return Pair(
+            self.env,
+            self.other,
+            self.label,
+            Estimate(1 - chance.value, 1 - chance.high, 1 - chance.low),
+            Estimate(-apart.value, -apart.high, -apart.low),
+        )
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -85,6 +85,11 @@ def test_the_answer_says_who_and_how_sure(runs: Path, tmp_path: Path):
     assert "better; its run ends higher with probability 0.94 [" in hopper[1]
     assert "in 30.0 s against 30.0 s" in hopper[1]
     assert ant[0].startswith("Ant-v5")
+    (pair, *_) = scores.pairs(grouped(read([runs])[0])[0])
+    other = pair.turned()
+    assert (other.label, other.other, other.verdict) == ("PPO", "DSAC-T", "worse")
+    assert other.probability.low < other.probability.value == 1 - pair.probability.value < other.probability.high
+    assert other.difference.low < other.difference.value < other.difference.high < 0
 
 
 def test_three_seeds_do_not_tell_apart(tmp_path: Path):
