@@ -212,8 +212,8 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
         if pair.label == subject.label:
             other = by_label[pair.other]
             lines.append(
-                f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with probability "
-                f"{spread(pair.probability)}, in {duration(subject.seconds)} against {duration(other.seconds)}."
+                f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
+                f"probability {spread(pair.probability)}, in {duration(subject.seconds)} against {duration(other.seconds)}."
             )
     return lines
 

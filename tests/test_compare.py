@@ -211,12 +211,8 @@ def test_differences_show_what_sets_groups_apart(tmp_path: Path):
 
 def test_numbers_are_said_shortly():
     """Catches digits that nobody reads, and a bar in a cell that breaks a table of Markdown."""
-    assert [tables.number(value) for value in (12345.6, 83.44, -0.271, float("inf"))] == [
-        "12,346",
-        "83.4",
-        "-0.27",
-        "-",
-    ]
+    numbers = [12345.6, 83.44, -0.271, -0.001, float("inf")]
+    assert [tables.number(value) for value in numbers] == ["12,346", "83.4", "-0.27", "0.00", "-"]
     assert [tables.duration(s) for s in (4.12, 200, 7500, float("inf"))] == ["4.1 s", "3 min 20 s", "2 h 05 min", "-"]
     table = tables.Table("", "x", ["", "a|b"], [["1", "2"]])
     assert "a\\|b" in tables.markdown(table)
