@@ -213,7 +213,8 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
             other = by_label[pair.other]
             lines.append(
                 f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
-                f"probability {spread(pair.probability)}, in {duration(subject.seconds)} against {duration(other.seconds)}."
+                f"probability {spread(pair.probability)}, "
+                f"in {duration(subject.seconds)} against {duration(other.seconds)}."
             )
     return lines
 
