@@ -8,7 +8,7 @@ import numpy as np
 
 from dsac import statistics
 
-REPEATS = 4000
+REPEATS = 2000
 SEEDS = (3, 5, 10, 20)
 
 

@@ -30,7 +30,7 @@ STYLE: Any = {
     "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
     "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.5, "axes.axisbelow": True, "lines.linewidth": 1.3,
-    "svg.fonttype": "none", "svg.hashsalt": "dsac", "axes.formatter.limits": (-4, 5),
+    "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": "dsac", "axes.formatter.limits": (-4, 5),
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class Page:
         size = (COLUMN if across == 1 else PAGE, down * ROW + FOOT)
         self.figure = new_figure(size)
         longest = max((len(line) for label in labels for line in wrapped(label).split("\n")), default=0)
-        right = 0.22 + 0.062 * longest
+        right = 0.22 + 0.062 * min(longest, 24)  # what is longer runs out of the picture, the curves stay
         self.axes = []
         for panel in range(panels):
             row, column = divmod(panel, across)

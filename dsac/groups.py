@@ -165,7 +165,7 @@ def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: int
     labels = []
     for (_, algorithm, _), value in zip(groups, values, strict=True):
         parts = [shown(key, value.get(key)) for key in keys[algorithm] if key != "experiment" or value[key]]
-        labels.append(" ".join([NAMES.get(algorithm, algorithm.rpartition(".")[2]), *parts]))
+        labels.append(" ".join([NAMES.get(algorithm, algorithm), *parts]))
     return labels
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsac import figures, tables
 from dsac.calibration import Calibration
@@ -29,13 +30,14 @@ from dsac.progress import following
 from dsac.reproduce import commands, differences
 from dsac.results import Run
 from dsac.saved_config import saved
-from dsac.scores import AXES, curve
+from dsac.scores import AXES, Array, curve
 from dsac.strict import as_word, read
 from dsac.tables import Table
 
 MISSING_EXTRA = "a report needs jinja2: pip install -e '.[compare]'"
 PAGE = Path(__file__).parent / "page"
 FILM_SIZE, FILM_SECONDS = (400, 300), 15
+MOST_POINTS = 256
 FILM_SEED = 1_000_000  # that of dsac.evaluate
 CALIBRATED = ("mean", "return_mean", "sigma", "return_deviation")
 DASHES = ("", "7 4", "2 3", "8 3 2 3")
@@ -166,8 +168,13 @@ def line(group: Group, by: str) -> dict[str, Any]:
         "mean": numbers(drawn.mean),
         "low": numbers(drawn.low),
         "high": numbers(drawn.high),
-        "seeds": [[numbers(x), numbers(y)] for x, y in drawn.seeds],
+        "seeds": [[numbers(x[thinned(x)]), numbers(y[thinned(x)])] for x, y in drawn.seeds],
     }
+
+
+def thinned(x: Array) -> NDArray[np.int64]:
+    """Which of a seed's evaluations are drawn: all, or so many of them that a page of many tasks stays light."""
+    return np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(np.int64))
 
 
 def steps(label: str, profile: Profile) -> dict[str, Any]:

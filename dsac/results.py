@@ -35,7 +35,7 @@ FORMAT = 1
 # What neither moves returns nor how they are measured; the seed is what runs of a group differ in.
 NO_MATTER = (
     "seed", "learners", "device", "threads", "accelerate", "runs", "resume", "log_every_env_steps",
-    "checkpoint_every_env_steps", "keep_checkpoints", "eval.video",
+    "checkpoint_every_env_steps", "keep_checkpoints", "eval.video", "export.at_best", "export.safe_action",
 )  # fmt: skip
 
 Array = NDArray[np.float64]

@@ -66,20 +66,38 @@ class Summary:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two groups of a task: how often a run of the first beats one of the second, and the difference of final means."""
+    """Two groups of a task: how often a run of the first beats one of the second, and the difference of final means.
+
+    tellable    whether there are seeds enough for a verdict
+    """
 
     env: str
     label: str
     other: str
     probability: Estimate
     difference: Estimate
+    tellable: bool
 
     @property
     def verdict(self) -> str:
-        """better, worse, or not told apart, by the interval of the probability."""
+        """better, worse or not told apart, by the interval of the probability; or too few seeds to tell."""
+        if not self.tellable:
+            return "too few seeds to tell"
         if self.probability.low > 0.5:
             return "better"
         return "worse" if self.probability.high < 0.5 else "not told apart"
+
+    def turned(self) -> Pair:
+        """The same pair, told from the other side."""
+        chance, apart = self.probability, self.difference
+        return Pair(
+            self.env,
+            self.other,
+            self.label,
+            Estimate(1 - chance.value, 1 - chance.high, 1 - chance.low),
+            Estimate(-apart.value, -apart.high, -apart.low),
+            self.tellable,
+        )
 
 
 @dataclass(frozen=True)
@@ -188,7 +206,8 @@ def pair(group: Group, other: Group) -> Pair:
     probability = statistics.probability_of_improvement([ours], [theirs])
     difference = estimate(lambda scores: scores[0].mean(-1) - scores[1].mean(-1), [ours, theirs])
     interval = statistics.improvement_interval([ours], [theirs])
-    return Pair(group.env, group.label, other.label, Estimate(probability, *interval), difference)
+    tellable = statistics.tellable(len(ours), len(theirs))
+    return Pair(group.env, group.label, other.label, Estimate(probability, *interval), difference, tellable)
 
 
 def curve(group: Group, by: str) -> Curve:

@@ -106,10 +106,15 @@ def improvement_interval(scores: Scores, others: Scores) -> Interval:
     return Interval(float(found.mean() - reach[0]), float(found.mean() + reach[1]))
 
 
+def tellable(ours: int, theirs: int) -> bool:
+    """Whether an exact test of so many seeds can tell two methods apart at all: four against four can, three cannot."""
+    return 2 / math.comb(ours + theirs, ours) <= 1 - LEVEL
+
+
 def newcombe_limits(value: float, ours: int, theirs: int) -> tuple[float, float]:
     """The probabilities of improvement furthest from `value` that would give it with (ours, theirs) seeds.
 
-    They include 0.5 where an exact test of so few seeds tells nothing apart at this level, such as three against three.
+    They include 0.5 where so few seeds are not `tellable`.
     """
     grid = np.linspace(0, 1, 10_001)
     half = (ours + theirs) / 2 - 1
@@ -117,7 +122,7 @@ def newcombe_limits(value: float, ours: int, theirs: int) -> tuple[float, float]
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     possible = grid[np.square(value - grid) <= z * z * variance + 1e-12]
     low, high = min(possible[0], value), max(possible[-1], value)
-    if 2 / math.comb(ours + theirs, ours) > 1 - LEVEL:
+    if not tellable(ours, theirs):
         low, high = min(low, 0.5), max(high, 0.5)
     return float(low), float(high)
 

@@ -36,7 +36,8 @@ def number(value: float) -> str:
     """A return or a time with as many digits as one reads: 9,351 or 83.4 or 0.27."""
     if not math.isfinite(value):
         return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # adding zero turns -0.0 round
 
 
 def spread(estimate: Estimate) -> str:
@@ -206,23 +207,16 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     subject = by_label[ours or max(summaries, key=lambda row: row.final.value).label]
     plural = "" if subject.seeds == 1 else "s"
     lines = [f"{env}: {subject.label} ends at {spread(subject.final)}, {subject.seeds} seed{plural}."]
-    for pair in pairs:
-        if subject.label not in (pair.label, pair.other):
-            continue
-        first = subject.label == pair.label
-        other = by_label[pair.other if first else pair.label]
-        chance = pair.probability if first else turned(pair.probability)
-        verdict = "better" if chance.low > 0.5 else "worse" if chance.high < 0.5 else "not told apart"
-        lines.append(
-            f"Against {other.label}, at {spread(other.final)}: {verdict}; its run ends higher with probability "
-            f"{spread(chance)}, in {duration(subject.seconds)} against {duration(other.seconds)}."
-        )
+    told = [pair if pair.label == subject.label else pair.turned() for pair in pairs]
+    for pair in told:
+        if pair.label == subject.label:
+            other = by_label[pair.other]
+            lines.append(
+                f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
+                f"probability {spread(pair.probability)}, "
+                f"in {duration(subject.seconds)} against {duration(other.seconds)}."
+            )
     return lines
-
-
-def turned(probability: Estimate) -> Estimate:
-    """The same probability, seen from the other side."""
-    return Estimate(1 - probability.value, 1 - probability.high, 1 - probability.low)
 
 
 def screen(table: Table) -> str:

@@ -29,6 +29,7 @@ python -m dsac.train resume=<run>         continue a run in its folder
 python -m dsac.train resume=auto ...      continue the newest run with these settings, or begin one
 python -m dsac.train init_from=<run> ...  a new run from the weights of another
 python -m dsac.evaluate run=<run>         score a policy of a run
+python -m dsac.export run=<run>           write a policy for a robot's controller
 
   python -m dsac.train env=Humanoid
   python -m dsac.train env=HalfCheetah algo=sac seed=3 total_env_steps=2e6

@@ -32,10 +32,11 @@ def settings(algo: str) -> dict[str, tuple[Any, Any, Any]]:
     """Every setting that a user may give, dotted: its type, its range, its default."""
     config = load(compose([f"algo={algo}"]))
     found = {}
-    for section, part in (("", config), ("algo.", config.algo), ("env.", config.env), ("eval.", config.eval)):
+    sections = {"algo": config.algo, "env": config.env, "eval": config.eval, "export": config.export}
+    for section, part in (("", config), *((f"{name}.", part) for name, part in sections.items())):
         hints = typing.get_type_hints(type(part))
         for field in dataclasses.fields(part):
-            if field.name not in ("name", "algo", "env", "eval"):
+            if field.name not in ("name", *sections) and hints[field.name] is not Any:
                 found[section + field.name] = (hints[field.name], field.metadata, getattr(part, field.name))
     return found
 

@@ -44,11 +44,12 @@ def test_targets_take_the_critic_with_the_smaller_mean():
 def test_sigma_average_moves_before_its_use_and_starts_at_the_first_batch():
     """Catches an average that starts at zero (every target clamped to the mean) or lags an update behind."""
     algorithm = make_algorithm("dsac_t")
-    algorithm.follow_sigma(torch.full((1, 2, 4), 3.0))
-    assert algorithm.sigma_average.tolist() == [[3.0, 3.0]]
+    first = algorithm.next_sigma_average(torch.full((1, 2, 4), 3.0))
+    assert first.tolist() == [[3.0, 3.0]]
+    algorithm.sigma_average.copy_(first)
     algorithm.critic_optimizer.count.fill_(1)
-    algorithm.follow_sigma(torch.full((1, 2, 4), 5.0))
-    torch.testing.assert_close(algorithm.sigma_average, torch.full((1, 2), 3.0 + 0.005 * 2.0))
+    second = algorithm.next_sigma_average(torch.full((1, 2, 4), 5.0))
+    torch.testing.assert_close(second, torch.full((1, 2), 3.0 + 0.005 * 2.0))
 
 
 @pytest.mark.parametrize(

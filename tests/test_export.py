@@ -184,6 +184,17 @@ def test_other_weights_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_refused_export_leaves_the_one_before(cheetah: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a robot's good files that are gone, or mixed with others, after an export that failed."""
+    out = exported(cheetah, format="onnx", out=tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write_with(monkeypatch, swap_joints)
+    with pytest.raises(ExportRefused):
+        exported(cheetah, format="onnx", out=out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("fault", [nudge, swap_joints, drop_normaliser])
 @pytest.mark.parametrize("file", ["onnx", "c"])
 def test_other_actions_are_refused(

@@ -14,6 +14,7 @@ from dsac import checkpoint, exit_codes
 from dsac.algorithms import names
 from dsac.config import compose, load
 from dsac.initial_weights import take_weights, wanted
+from dsac.machine import chosen
 from dsac.train import build, main
 
 NORMALIZED = "algo.observation_normalization=true"
@@ -27,7 +28,7 @@ def source_run(runs: Path, algo: str, *more: str) -> Path:
 def test_weights_and_statistics_are_taken_and_nothing_else(algo: str, tmp_path: Path):
     """Catches a network or a normaliser that starts afresh, an optimizer or a counter that does not."""
     source = source_run(tmp_path, algo)
-    trainer = build(small_config(tmp_path, algo, NORMALIZED, "seed=7"), torch.device("cpu"), 1)
+    trainer = build(chosen(small_config(tmp_path, algo, NORMALIZED, "seed=7"))[0])
     fresh = {name: value.clone() for name, value in trainer.algorithm.state_dict().items()}
     facts = take_weights(trainer.algorithm, source)
     assert facts == {"run": str(source), "env_steps": 256}
@@ -43,7 +44,7 @@ def test_weights_and_statistics_are_taken_and_nothing_else(algo: str, tmp_path: 
 def test_one_learner_starts_all(tmp_path: Path):
     """Catches a broadcast that reaches the first learner only, and statistics that learners come to share."""
     source = source_run(tmp_path, "sac")
-    trainer = build(small_config(tmp_path, "sac", NORMALIZED, "learners=3"), torch.device("cpu"), 1)
+    trainer = build(chosen(small_config(tmp_path, "sac", NORMALIZED, "learners=3"))[0])
     take_weights(trainer.algorithm, source)
     weight, count = trainer.algorithm.actor.output.weight, trainer.algorithm.observations.moments.count
     assert torch.equal(weight[2], weight[0])
@@ -131,6 +132,6 @@ def test_a_damaged_checkpoint_of_the_source_stays_where_it_is(tmp_path: Path):
     source = source_run(tmp_path, "ppo")
     newest = checkpoint.committed(source / "checkpoints")[-1]
     (newest / "state.json").write_text("{}")
-    trainer = build(load(compose(small_words(tmp_path, "ppo", NORMALIZED))), torch.device("cpu"), 1)
+    trainer = build(chosen(load(compose(small_words(tmp_path, "ppo", NORMALIZED))))[0])
     assert take_weights(trainer.algorithm, source)["env_steps"] < 256
     assert newest.is_dir()

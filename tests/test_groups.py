@@ -20,7 +20,9 @@ def groups(root: Path, until: int | None = None) -> tuple[list[Group], list[str]
 def test_seeds_and_learners_are_averaged_whatever_the_machine(tmp_path: Path):
     """Catches a group split by the seed, by learners side by side, by threads or by a logging cadence."""
     made_run(tmp_path, "sac", [(0.0, 1.0), (0.0, 2.0)])
-    made_run(tmp_path, "sac", (0.0, 3.0), "threads=2", "device=cpu", "log_every_env_steps=500", seed=2)
+    made_run(
+        tmp_path, "sac", (0.0, 3.0), "threads=2", "device=cpu", "log_every_env_steps=500", "export.at_best=true", seed=2
+    )
     ((group,), remarks) = groups(tmp_path)
     assert [run.seed for run in group.runs] == [0, 1, 2]
     assert group.label == "SAC"
@@ -35,6 +37,7 @@ def test_seeds_and_learners_are_averaged_whatever_the_machine(tmp_path: Path):
         (["algo.hidden_sizes=[64,64]"], {}, "DSAC-T hidden_sizes=[64, 64]"),
         (["eval.episodes=20"], {}, "DSAC-T eval.episodes=20"),
         ([], {"mujoco": "3.16.0"}, "DSAC-T MuJoCo 3.16.0"),
+        (["precision=bfloat16"], {}, "DSAC-T precision=bfloat16"),
         (["env.backend=gymnasium"], {}, "DSAC-T env.backend=gymnasium Gymnasium 1.4.0, MuJoCo 3.17.0"),
         (["env.max_episode_steps=500"], {}, "DSAC-T env.max_episode_steps=500"),
     ],
@@ -173,9 +176,9 @@ def test_a_learner_that_diverged_counts_and_is_named(tmp_path: Path):
     assert "SAC: seed 1 stopped learning at 1,500 env steps" in remarks[0]
 
 
-def test_own_algorithms_stand_after_ours_by_their_last_name(tmp_path: Path):
+def test_own_algorithms_stand_after_ours_by_their_path(tmp_path: Path):
     """Catches an algorithm of one's own that fails the table, and an import of it from a run folder."""
     made_seeds(tmp_path, "sac", [1.0])
     config = made_run(tmp_path, "td3") / "config.yaml"
     config.write_text(config.read_text().replace("name: td3", "name: no_such_package.my_td3"))
-    assert [group.label for group in groups(tmp_path)[0]] == ["SAC", "my_td3"]
+    assert [group.label for group in groups(tmp_path)[0]] == ["SAC", "no_such_package.my_td3"]

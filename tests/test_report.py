@@ -164,7 +164,7 @@ def test_names_that_are_html_stay_text(page: Any, made: Path):
     assert page.locator("script").count() == 2
     assert page.locator("img").count() == 0
     assert f"{NASTY}/learner-0 left out" in page.locator(".remarks").inner_text()
-    assert page.locator("#legend button").last.inner_text() == NASTIER
+    assert page.locator("#legend button").last.inner_text() == f"no.{NASTIER}"
     source = made.read_text()
     assert NASTY not in source
     assert NASTIER not in source

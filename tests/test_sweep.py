@@ -325,15 +325,15 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
 
     Catches a run that is trained twice, lost or begun anew, an orphan that trains on, and a stop that is no stop.
     """
-    runs, total = tmp_path / "runs", 8000
-    words = [*small_words(runs, "ppo"), "seeds=0..2", f"total_env_steps={total}", "eval_every_env_steps=2000"]
+    runs, total = tmp_path / "runs", 24_000  # some seconds a run, for a kill to find one halfway
+    words = [*small_words(runs, "ppo"), "seeds=0..2", f"total_env_steps={total}", "eval_every_env_steps=6000"]
     words = [word for word in words if not word.startswith("threads=")]
 
     def env_steps() -> list[int]:
         return [sweep_state.read_status(path.parent).get("env_steps", 0) for path in runs.glob(".sweep/*/status.json")]
 
     killed = start_sweep(words)
-    wait_for(lambda: max(env_steps(), default=0) >= total and any(0 < steps < total / 4 for steps in env_steps()))
+    wait_for(lambda: max(env_steps(), default=0) >= total and any(0 < steps < 0.75 * total for steps in env_steps()))
     killed.kill()
     killed.communicate()
     again = start_sweep(words)

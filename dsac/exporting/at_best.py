@@ -61,6 +61,8 @@ class ExportAtBest:
         try:
             if finished:
                 self()
+            if finished and self.children:
+                print("exporting the best policies that are new", file=sys.stderr, flush=True)
             deadline = time.monotonic() + SECONDS_TO_FINISH
             while finished and self.children and time.monotonic() < deadline:
                 time.sleep(0.05)

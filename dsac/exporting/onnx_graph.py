@@ -7,6 +7,7 @@ Opset 17 and IR 8, which deployed runtimes read. The names `obs` and `actions`, 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
@@ -25,11 +26,13 @@ MISSING_EXTRA = "ONNX needs packages that are not installed: pip install -e '.[e
 
 
 def onnx_module() -> Any:
-    """The package onnx. Raises ConfigError without the extra."""
+    """The package onnx. Raises ConfigError without it, or without onnxruntime, which checks what it writes."""
     try:
         import onnx
     except ImportError as error:
         raise ConfigError(MISSING_EXTRA) from error
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ConfigError(MISSING_EXTRA)
     return onnx
 
 
