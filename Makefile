@@ -1,4 +1,4 @@
-# make train · make test · make check: each builds .venv when it is missing or older than what it is made from.
+# make train · make test · make test-faults · make check: each builds .venv when it is missing or older than what it is made from.
 PYTHON ?= python3
 ENV ?= Humanoid
 ALGO ?= dsac_t
@@ -8,13 +8,16 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: train test check format clean
+.PHONY: train test test-faults check format clean
 
 train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_steps=2e6"
 	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
 
 test: $(STAMP)  ## the whole test suite
 	$(RUN) -m pytest $(ARGS)
+
+test-faults: $(STAMP)  ## the long ones: kills, power cuts, stops and full disks by the hundred
+	$(RUN) -m pytest -m faults -s $(ARGS)
 
 check: $(STAMP)  ## what CI runs: lint, types, tests
 	$(RUN) -m ruff check .

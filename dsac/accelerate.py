@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from dsac.algorithms.base import Algorithm, Metrics, Noise
 from dsac.data import derived_seed
 from dsac.optimizer import Adam
+from envs.compiling import private_folder
 
 Outputs = dict[str, Tensor]
 Run = Callable[..., Outputs]
@@ -100,6 +102,8 @@ def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], m
 
 def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
     """A function as one compiled graph over the algorithm's own tensors, which it updates in place."""
+    # What the compiler keeps is executed when it is loaded; torch's own choice is a folder in /tmp.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(private_folder("inductor")))
     from torch._guards import TracingContext, tracing
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor

@@ -28,10 +28,13 @@ class Episode(NamedTuple):
 
 
 class Collector:
-    """Steps the worlds of S learners, learner k in envs[k], with noise from a generator of its own."""
+    """Steps the worlds of S learners, learner k in envs[k], with noise from a generator of its own.
+
+    before, block   the worlds' states, those that are exact, before the newest block, and as much of it as was taken
+    """
 
     def __init__(self, envs: Sequence[VecEnv], seeds: Sequence[int], device: torch.device) -> None:
-        self.envs, self.device = list(envs), device
+        self.envs, self.device, self.seeds = list(envs), device, list(seeds)
         self.spec, self.num_envs = envs[0].spec, envs[0].num_envs
         self.generators = [torch.Generator().manual_seed(derived_seed(seed, "action")) for seed in seeds]
         self.obs = np.stack(
@@ -43,6 +46,8 @@ class Collector:
         self.term_sums = np.zeros((*shape, len(self.spec.reward_terms)))
         self.invalid_steps = np.zeros(shape[0], np.int64)
         self.finished: list[list[Episode]] = [[] for _ in self.envs]
+        self.before: list[dict[str, Any] | None] = []
+        self.block: Transition | None = None
 
     def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
         """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new.
@@ -61,10 +66,12 @@ class Collector:
             truncated=np.empty(shape, np.bool_),
             invalid=np.empty(shape, np.bool_),
         )
+        self.before = [env.state_dict() if env.exact_state else None for env in self.envs]
         for t in range(steps):
             noise = torch.stack([self.draw(generator) for generator in self.generators])
             action = act(torch.as_tensor(self.obs, device=self.device), noise.to(self.device)).cpu().numpy()
             block.obs[t], block.action[t] = self.obs, action
+            self.block = Transition(*(field[: t + 1] for field in block))
             if t == 0:
                 meanwhile()
             for learner, env in enumerate(self.envs):

@@ -45,13 +45,15 @@ def code_of(error: Exception) -> int | None:
     from dsac.commit import CheckpointError
     from dsac.exporting.layers import ExportRefused
     from dsac.film import NoRenderer
+    from dsac.guard import NumericalFault
     from dsac.lock import Locked
     from dsac.sittings import CrashLoop
-    from envs.contract import EnvironmentFault, UnsuitableEnvironment
+    from envs.contract import EnvironmentFault, NonFiniteAction, UnsuitableEnvironment
 
     codes = {
         UnsuitableEnvironment: USAGE, NoRenderer: USAGE, Locked: USAGE, CrashLoop: USAGE,
-        EnvironmentFault: ENVIRONMENT, ExportRefused: REFUSED, CheckpointError: STORAGE, OSError: STORAGE,
+        NonFiniteAction: NUMERICAL, NumericalFault: NUMERICAL, ExportRefused: REFUSED,
+        EnvironmentFault: ENVIRONMENT, CheckpointError: STORAGE, OSError: STORAGE,
         MemoryError: RESOURCES, OutOfMemoryError: RESOURCES,
     }  # fmt: skip
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)

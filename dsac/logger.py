@@ -6,12 +6,15 @@ tag needs no new column, and a resumed run cuts the file where its checkpoint st
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -31,6 +34,40 @@ BOOKKEEPING = ("runs", "learners", "threads", "keep_checkpoints", "log_every_env
 HEADER = "env_steps,updates,wall_time,tag,value\n"
 
 
+class Appender:
+    """A file that takes a record whole or not at all; `dropped` counts those that the disk refused, for good."""
+
+    def __init__(self, path: Path, mode: Literal["xb", "ab"]) -> None:
+        self.path, self.file, self.dropped = path, path.open(mode, buffering=0), 0
+
+    def append(self, record: bytes) -> None:
+        """Write a record. A full disk costs the record, not the run; the first one is told of."""
+        before = self.length()
+        try:
+            if self.file.write(record) == len(record):
+                return
+            reason = "no space left"
+        except OSError as error:
+            reason = str(error)
+        with contextlib.suppress(OSError):  # half a record would hide all that follow it
+            self.file.truncate(before)
+            self.file.seek(before)
+        self.dropped += 1
+        if self.dropped == 1:
+            print(f"warning: {self.path} loses records: {reason}", file=sys.stderr)
+
+    def length(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self.file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close, and say what was lost."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+        if self.dropped:
+            print(f"warning: {self.path} lost {self.dropped:,} records", file=sys.stderr)
+
+
 class EventFile:
     """A TensorBoard event file of scalars, a new one each sitting, numbered and without the host's name.
 
@@ -39,14 +76,15 @@ class EventFile:
 
     def __init__(self, folder: Path, from_step: int | None = None) -> None:
         number = len(list(folder.glob("events.out.tfevents.*")))
-        self.file = (folder / f"events.out.tfevents.{number:06d}").open("xb")
-        self.records = RecordWriter(self.file)
+        self.file = Appender(folder / f"events.out.tfevents.{number:06d}", "xb")
         self.add(file_version="brain.Event:2")
         if from_step is not None:
             self.add(session_log=SessionLog(status=SessionLog.START), step=from_step)
 
     def add(self, **content: Any) -> None:
-        self.records.write(Event(wall_time=time.time(), **content).SerializeToString())
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **content).SerializeToString())
+        self.file.append(record.getvalue())
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
@@ -58,21 +96,22 @@ class Curves:
 
     def __init__(self, folder: Path, saved: Mapping[str, int] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.csv = (folder / "metrics.csv").open("a+")
-        length = self.csv.seek(0, io.SEEK_END)
+        self.csv = Appender(folder / "metrics.csv", "ab")
+        length = self.csv.length()
         if saved is not None:
-            self.csv.truncate(min(length, saved["csv_bytes"]))
+            self.csv.file.truncate(min(length, saved["csv_bytes"]))
         if length == 0:
-            self.csv.write(HEADER)
+            self.csv.append(HEADER.encode())
         self.events = EventFile(folder, None if saved is None else saved["env_steps"] + 1)
-        self.flush()
 
     def write(self, values: Mapping[str, float], trainer: Trainer) -> None:
         """Append values by tag at the trainer's present step."""
         self.events.add_scalars(values, trainer.env_steps)
-        table = csv.writer(self.csv, lineterminator="\n")
+        rows = io.StringIO()
+        table = csv.writer(rows, lineterminator="\n")
         for tag, value in values.items():
             table.writerow([trainer.env_steps, trainer.updates, f"{trainer.wall_time:.2f}", tag, repr(float(value))])
+        self.csv.append(rows.getvalue().encode())
 
     def write_film(self, gif: bytes, size: tuple[int, int], trainer: Trainer) -> None:
         """Append an animated GIF of (width, height) at the trainer's present step; TensorBoard plays it as an image."""
@@ -93,13 +132,6 @@ class Curves:
         self.events.add(summary=hparams_pb(plain), step=env_steps)
         for tag, text in texts.items():
             self.events.add(summary=text_pb(tag, text), step=env_steps)
-        self.events.file.flush()
-
-    def flush(self) -> int:
-        """Write out what is buffered; the length of metrics.csv in bytes."""
-        self.events.file.flush()
-        self.csv.flush()
-        return self.csv.seek(0, io.SEEK_END)
 
     def close(self) -> None:
         self.events.file.close()
@@ -157,13 +189,12 @@ class Logger:
         self.bar.show(trainer, trainer.scores[0] if trainer.scores else None)
 
     def record_score(self, learner: int, values: Mapping[str, float], trainer: Trainer) -> None:
-        """Append an evaluation of one learner and flush, so that TensorBoard shows it at once."""
+        """Append an evaluation of one learner."""
         self.curves[learner].write(values, trainer)
-        self.curves[learner].flush()
 
     def state_dict(self, trainer: Trainer) -> dict[str, Any]:
         """Where the curves end, for a resume that continues them."""
-        curves = [{"csv_bytes": curves.flush(), "env_steps": trainer.env_steps} for curves in self.curves]
+        curves = [{"csv_bytes": curves.csv.length(), "env_steps": trainer.env_steps} for curves in self.curves]
         return {"curves": curves}
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac import checkpoint
+from dsac.guard import Guard
 from dsac.logger import Logger
 from dsac.segments import Archive
 from dsac.tasks import Evaluator, task_facts, write_policy
@@ -22,7 +24,8 @@ class Saver:
     """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
 
     Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
-    facts: what every manifest says, config and versions. archive: where the frames of a replay go, if it has any.
+    guard: asked whether all is finite. facts: what every manifest says, config and versions.
+    archive: where the frames of a replay go, if it has any.
     saved_at: the step of the newest checkpoint, the warm-up counted; None before the first.
     """
 
@@ -31,13 +34,14 @@ class Saver:
         run: Path,
         evaluator: Evaluator,
         logger: Logger,
+        guard: Guard,
         keep: int,
         facts: dict[str, Any],
         archive: Archive | None,
         saved_at: int | None = None,
     ) -> None:
-        self.run, self.evaluator, self.logger, self.keep, self.facts = run, evaluator, logger, keep, facts
-        self.archive, self.saved_at = archive, saved_at
+        self.run, self.evaluator, self.logger, self.guard = run, evaluator, logger, guard
+        self.keep, self.facts, self.archive, self.saved_at = keep, facts, archive, saved_at
         self.done: tuple[int, bool] | None = None  # what this sitting saved last
         self.try_again_at: float | None = None
 
@@ -76,7 +80,8 @@ class Saver:
             raise OSError(f"{self.failure(trainer, error)}; resume from there") from error
 
     def save(self, trainer: Trainer) -> None:
-        """Commit. Raises OSError where the disk does not take it."""
+        """Commit. Raises OSError where the disk does not take it, NumericalFault where a number is not finite."""
+        self.guard.check_learners()
         facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "scores": trainer.scores}
         self.evaluator.write_best()
         policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
@@ -94,6 +99,25 @@ class Saver:
             self.run / "checkpoints", step, state, {**self.facts, **facts, "evaluation_owed": owed}, self.keep
         )
         self.saved_at, self.done = step, (step, owed)
+
+    def begin(self, trainer: Trainer) -> None:
+        """The save before the first step of a sitting. Raises OSError where this or what will follow finds no room."""
+        if self.saved_at is None:
+            self.refuse_small_disk(trainer)
+        self.save(trainer)
+
+    def refuse_small_disk(self, trainer: Trainer) -> None:
+        """Raise OSError where the disk cannot hold what this run will come to: checkpoints, policies and the replay."""
+        state = sum(tensor.nbytes for tensor in trainer.algorithm.state_dict().values())
+        steps = trainer.algorithm.warmup_env_steps + trainer.total_env_steps
+        replay = self.archive.bytes_after(steps) if self.archive else 0
+        needed, free = (self.keep + 3) * state + replay, shutil.disk_usage(self.run).free
+        if needed > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{self.run}: the run will need about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: "
+                "make room, set runs= to another disk, or lower algo.replay_capacity or keep_checkpoints",
+            )
 
     def failure(self, trainer: Trainer, error: OSError) -> str:
         """What happened, what a save takes, what there is, and what one can rely on."""

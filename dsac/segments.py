@@ -99,6 +99,11 @@ class Archive:
         """What the next commit still has to write."""
         return self.frames.bytes_since(self.position)
 
+    def bytes_after(self, env_steps: int) -> int:
+        """What the segments will take once each learner has made so many steps; two checkpoints may list some more."""
+        rings = self.frames.rings.flags
+        return int(1.2 * min(rings.size, len(rings) * env_steps) * self.frames.row_bytes)
+
     def close(self) -> None:
         """Let the thread end."""
         self.writer.shutdown()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dsac import checkpoint, machine, runs, sittings
 from dsac.commit import CheckpointError
 from dsac.config import ConfigError, TrainConfig, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
+from dsac.guard import Guard
 from dsac.lock import RunLock
 from dsac.segments import Archive, Log
 from dsac.trainer import Trainer
@@ -120,20 +122,29 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
 
 
-def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> int:
-    """The last lines: where the results are, what to type next. Returns the exit code."""
+def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> Guard:
+    """A guard over what the trainer learns and collects."""
+    guard = Guard(run, trainer, facts)
+    stack.push(guard.leave)
+    trainer.inspect = guard.after_update
+    return guard
+
+
+def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
+    """The last lines: where the results are, what to type next."""
     named = modules_named(to_tree(config))
+    outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
     if trainer.stop_reason and (owed or not trainer.finished):
         words = "".join(f" {key}={value}" for key, value in named.items())
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
         print(f"next: python -m dsac.train resume={run}{words}")
-        return RESUMABLE
+        return outcome(RESUMABLE)
     words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
     last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")
     print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
-    return FINISHED
+    return outcome(FINISHED)
 
 
 def describe(memory: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -54,10 +55,11 @@ class Reporter:
         )
 
     def write(self, numbers: dict[str, object]) -> None:
-        """Replace the file: readers see the old one or the new one."""
+        """Replace the file, if the disk takes it: readers see the old one or the new one."""
         temporary = self.path.with_name(f".{self.path.name}.partial")
-        temporary.write_text(json.dumps(numbers))
-        temporary.replace(self.path)
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(numbers))
+            temporary.replace(self.path)
 
 
 def work(folder: Path, words: Sequence[str]) -> int:

@@ -116,7 +116,6 @@ def run_sitting(
     from dsac.logger import Logger
     from dsac.runs import make_worlds
     from dsac.saver import Saver
-    from dsac.sitting import Outcome
     from dsac.tasks import Evaluator, Histograms
     from dsac.trainer import every
 
@@ -153,11 +152,14 @@ def run_sitting(
         stack.callback(lambda: exports.close(trainer.finished and not evaluator.owed))
         archive = sitting.archive_of(run, trainer.memory, state, stack)
         kept = {"versions": facts["versions"], "architecture": facts["architecture"], "config": to_tree(config)}
-        saver = Saver(run, evaluator, logger, config.keep_checkpoints, kept, archive, manifest["step"])
+        guard = sitting.guarded(run, trainer, kept, stack)
+        saver = Saver(run, evaluator, logger, guard, config.keep_checkpoints, kept, archive, manifest["step"])
         trainer.tasks += [
             watchdog,
+            guard,
             logger.show,
             saver.follow,
+            every(config.log_every_env_steps, guard.look_at_learners),
             every(config.log_every_env_steps, logger),
             every(config.eval_every_env_steps, evaluator),
             every(config.eval_every_env_steps, Histograms(logger)),
@@ -166,13 +168,12 @@ def run_sitting(
             *tasks,
         ]
         if manifest["config"] != kept["config"]:
-            saver.save(trainer)  # a new run shows at once that it can be saved, a changed one what was declared
+            saver.begin(trainer)  # a new run shows at once that it can be saved, a changed one what was declared
         if evaluator.owed:
             evaluator(trainer)
         trainer.run()
         saver.finish(trainer)
-    code = sitting.conclude(run, config, trainer, evaluator.owed)
-    return Outcome(run, trainer.env_steps, trainer.updates, tuple(trainer.scores), code)
+    return sitting.conclude(run, config, trainer, evaluator.owed)
 
 
 def build(config: TrainConfig) -> Trainer:

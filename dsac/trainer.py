@@ -25,6 +25,7 @@ class Trainer:
     metrics           those of the latest update, (S,) tensors still on the device
     overlap           learn from the blocks before while the worlds step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
+    inspect           called with each batch once it was learned from
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Trainer:
         self.metrics: Metrics = {}
         self.scores: list[float] = []
         self.stop_reason: str | None = None
+        self.inspect: Callable[[Any], None] = lambda batch: None
 
     def run(self) -> None:
         """Train until the budget is spent or someone calls `stop`; the tasks run after every block."""
@@ -83,6 +85,7 @@ class Trainer:
         """The updates that are due."""
         for batch in self.memory.batches():
             self.metrics |= self.updater(batch)
+            self.inspect(batch)
 
     def stop(self, reason: str) -> None:
         """End the run after this block."""

@@ -86,14 +86,18 @@ def _file(path: str | None) -> bytes:
 
 
 def cache_root() -> Path:
-    """The private folder of compiled code: NUMBA_CACHE_DIR where it is set, else one in the user's cache folder.
+    """Where the engine's compiled code is kept: NUMBA_CACHE_DIR where it is set, else a private folder."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(chosen) if chosen else private_folder("compiled")
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user alone for compiled code, in the user's cache folder; a temporary one where that fails.
 
     Compiled code is executed when it is loaded, so a folder that others may write to is not used.
     """
-    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = base / "dsac" / "compiled"
+    root = base / "dsac" / name
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         root.chmod(0o700)

@@ -18,6 +18,10 @@ class EnvironmentFault(RuntimeError):
     """An environment cannot be built or stepped; the message names the environment, the cause and the remedy."""
 
 
+class NonFiniteAction(EnvironmentFault):
+    """An action is NaN or infinite: the policy has diverged. No world was stepped."""
+
+
 class UnsuitableEnvironment(ValueError):
     """The request cannot be served: unknown name, discrete or unbounded actions, an observation that is not a Box."""
 
@@ -91,7 +95,7 @@ class VecEnv(Protocol):
         """Apply actions (N, A). They are clipped to [-1, 1] and mapped onto the task's limits here,
         or, where the worlds were made with action_units="env", taken in the task's units and clipped to its limits.
 
-        Raises EnvironmentFault when an action is not finite (before the simulator sees it) or a world fails.
+        Raises NonFiniteAction before a simulator sees one, EnvironmentFault when a world fails.
         """
         ...
 

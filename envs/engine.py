@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from envs import kernels
-from envs.contract import EnvironmentFault, FloatArray, Step, UnsuitableEnvironment
+from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.crew import new_crew
 from envs.helpers import Helpers
 from envs.libmujoco import roster
@@ -146,7 +146,7 @@ class Engine:
         if report[0] != kernels.NOTHING:
             world = int(report[0])
             entry = int(np.argmin(np.isfinite(action[world])))
-            raise EnvironmentFault(
+            raise NonFiniteAction(
                 f"{spec.id}: action {spec.action_names[entry]} of world {world} is {action[world, entry]}; "
                 "look for the first metric that is not finite: the policy has diverged"
             )

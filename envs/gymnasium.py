@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from envs import nearest
-from envs.contract import EnvironmentFault, EnvSpec, FloatArray, Step, UnsuitableEnvironment
+from envs.contract import EnvironmentFault, EnvSpec, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.simulator import (
     REWARD_TERMS,
     actuator_names,
@@ -87,8 +87,8 @@ class GymnasiumVecEnv:
     def step(self, action: ArrayLike) -> Step:
         """Apply actions (N, A), in [-1, 1] or in the task's units as action_units says; see VecEnv.step.
 
-        Raises EnvironmentFault when an action is not finite (before the simulator sees it) or a world fails,
-        ValueError when action has another shape.
+        Raises NonFiniteAction before a simulator sees one, EnvironmentFault when a world fails, ValueError when action
+        has another shape.
         """
         controls = self._controls(np.asarray(action))
         terms = self.spec.reward_terms
@@ -199,7 +199,7 @@ class GymnasiumVecEnv:
         finite = np.isfinite(action)
         if not finite.all():
             world, entry = np.argwhere(~finite)[0]
-            raise EnvironmentFault(
+            raise NonFiniteAction(
                 f"{self._task_id}: action {self.spec.action_names[entry]} of world {world} is {action[world, entry]}; "
                 "look for the first metric that is not finite: the policy has diverged"
             )

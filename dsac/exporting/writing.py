@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac import controller
-from dsac.commit import make_folders, publish, remove, sync
+from dsac.commit import make_folders, publish, remove, sync, write_file
 from dsac.config import ConfigError, EnvConfig
 from dsac.evaluation import MOST_WORLDS, Score, worlds
 from dsac.exporting import c_header, onnx_graph
@@ -109,7 +109,7 @@ def fill(
     if "torchscript" in request.formats:
         files["policy.pt"] = write_torchscript(Guarded(policy, limit, safe.value))
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write_file(folder / name, [content])
     write_table(folder, facts, {})
 
     for name in request.formats:
@@ -161,7 +161,7 @@ def write_table(folder: Path, facts: Mapping[str, Any], checks: Mapping[str, Any
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
     table = {**facts, "checks": checks, "files": hashes}
     own = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-    (folder / "policy.json").write_text(json.dumps({**table, "sha256": own}, indent=1))
+    write_file(folder / "policy.json", [json.dumps({**table, "sha256": own}, indent=1).encode()])
 
 
 @contextlib.contextmanager
@@ -176,9 +176,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            sync(path)
+        sync(temporary)
         make_folders(folder.parent)
         publish(temporary, folder)
+        sync(parent)
     finally:
         remove(temporary)

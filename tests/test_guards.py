@@ -1,0 +1,195 @@
+"""Nothing that is not finite gets further than where it arose, and the moment in which it arose can be had again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import assert_same, final_state, only_run, small_config, small_words, train, train_whole
+
+from dsac import checkpoint, exit_codes, sittings
+from dsac.guard import MOST_MOMENTS, NumericalFault
+from dsac.replay_kernels import TRANSITION
+from dsac.runs import load_policy
+from dsac.train import build, main
+from envs.contract import NonFiniteAction
+
+POISON_AT = 130
+
+
+def once(action: Callable[[Any], None], env_steps: int = POISON_AT) -> Callable[[Any], None]:
+    """A task that does something once, when a run has taken so many steps."""
+
+    def task(trainer: Any) -> None:
+        if trainer.env_steps == env_steps:
+            action(trainer)
+
+    return task
+
+
+def poisoned(name: str, value: float) -> Callable[[Any], None]:
+    """A task that puts a number into the algorithm's state."""
+
+    def action(trainer: Any) -> None:
+        with torch.no_grad():
+            trainer.algorithm.state_dict()[name].view(-1)[-1] = value
+
+    return once(action)
+
+
+def assert_finite(run: Path) -> None:
+    """Every number of every checkpoint and policy that a run has."""
+    folders = [*checkpoint.committed(run / "checkpoints"), *run.glob("learner-*/best"), *run.glob("learner-*/last")]
+    assert len(folders) >= 3
+    for folder in folders:
+        state, _ = checkpoint.read(folder)
+        for log in checkpoint.logs(state):
+            assert all(np.isfinite(chunk[name]).all() for chunk in log for name in ("obs", "action", "reward"))
+        assert "NaN" not in (folder / checkpoint.TREE).read_text()
+        for path, value in leaves(state):
+            assert np.isfinite(value).all(), path
+
+
+def leaves(tree: Any, path: str = "") -> list[tuple[str, np.ndarray]]:
+    """The numeric arrays of a state."""
+    if isinstance(tree, dict | list):
+        entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return [leaf for key, value in entries for leaf in leaves(value, f"{path}.{key}")]
+    return [(path, tree)] if isinstance(tree, np.ndarray) and tree.dtype.kind == "f" else []
+
+
+POISONS = [
+    ("critics.net.output.bias", np.nan), ("critics.net.hidden.0.weight", np.inf), ("actor.output.bias", np.nan),
+    ("target_critics.net.output.bias", np.nan), ("target_actor.hidden.1.bias", -np.inf), ("sigma_average", np.nan),
+    ("log_alpha", np.inf), ("critic_optimizer.mean_0", np.nan), ("actor_optimizer.square_1", np.inf),
+    ("observations.moments.mean", np.nan), ("returns.moments.m2", np.nan), ("returns.running", np.inf),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), POISONS)
+def test_a_number_that_is_not_finite_ends_the_run_and_is_not_saved(
+    name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a NaN in any part of the learner that is trained on, saved over what was good, or evaluated."""
+    more = ("algo.observation_normalization=true", "algo.return_normalization=true")
+    config = small_config(tmp_path / "runs", "dsac_t", *more)
+    with pytest.raises((NumericalFault, NonFiniteAction)) as fault:
+        train(config, None, [poisoned(name, value)])
+    assert exit_codes.code_of(fault.value) == exit_codes.NUMERICAL
+    run = only_run(tmp_path / "runs")
+    assert sittings.read(run)[-1]["ended"]["exit_code"] == exit_codes.NUMERICAL
+    assert_finite(run)
+    (moment,) = (run / "moments").iterdir()
+    assert str(moment) in str(fault.value) + capsys.readouterr().err
+    assert main([f"resume={run}"]) == exit_codes.FINISHED
+    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole", "dsac_t", *more))))
+
+
+def test_the_update_of_a_moment_diverges_again(tmp_path: Path):
+    """Catches a moment that lacks what the update depended on, and one of another update."""
+    with pytest.raises(NumericalFault, match=r"update 41: .*learner 0 is not finite.*moments/000000000170-diverged"):
+        train(small_config(tmp_path), None, [poisoned("critics.net.output.bias", 1e30)])
+    (moment,) = (only_run(tmp_path) / "moments").iterdir()
+    state, manifest = checkpoint.read(moment)
+    assert (manifest["updates"], manifest["seeds"]) == (41, [0])
+    trainer = build(small_config(tmp_path))
+    tensors = {name: torch.from_numpy(value) for name, value in state["algorithm"].items()}
+    trainer.algorithm.load_state_dict(tensors | {"frozen": torch.tensor([False])})
+    batch, noise = (
+        {name: torch.from_numpy(value) for name, value in state[part].items()} for part in ("batch", "noise")
+    )
+    kind = type(next(iter(filled(trainer).batches())))
+    trainer.algorithm.update(kind(**batch), noise, True)
+    assert trainer.algorithm.frozen.all()
+
+
+def filled(trainer: Any) -> Any:
+    """The memory of a trainer with enough in it to draw from."""
+    while trainer.memory.updates_due < 1:
+        trainer.memory.add(trainer.collector.gather(trainer.act, 1))
+    return trainer.memory
+
+
+def test_one_learner_of_two_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a learner that takes its neighbour down with it, and one that is lost without a word."""
+    task = poisoned("critics.net.output.bias", 1e30)
+    assert train(small_config(tmp_path / "two", "dsac_t", "learners=2"), None, [task]) == exit_codes.FINISHED
+    assert "of learner 1 is not finite; it learns no more, the others go on" in capsys.readouterr().err
+    run, sound = only_run(tmp_path / "two"), train_whole(small_config(tmp_path / "sound", "dsac_t", "learners=2"))
+    assert_finite(run)
+    expected, found = final_state(sound), final_state(run)
+    for name in ("algorithm.actor.output.weight", "algorithm.critics.net.output.bias"):
+        assert np.array_equal(found[name][0], expected[name][0])
+        assert not np.array_equal(found[name][1], expected[name][1])
+    assert len(list((run / "moments").iterdir())) == 1
+
+
+def test_a_failed_world_is_left_out_and_its_moment_comes_again(tmp_path: Path):
+    """Catches a reset inside the simulator that is learned from, a moment that cannot be repeated, a flooded disk."""
+
+    def overturn(trainer: Any) -> None:
+        if trainer.env_steps >= POISON_AT:
+            trainer.collector.envs[0].datas[1].qvel[0] = 1e12
+
+    config = small_config(tmp_path)
+    assert train(config, None, [overturn]) == exit_codes.FINISHED
+    run = only_run(tmp_path)
+    assert_finite(run)
+    moments = sorted((run / "moments").iterdir())
+    assert len(moments) == MOST_MOMENTS
+    for moment in moments:
+        state, manifest = checkpoint.read(moment)
+        assert manifest["reason"] == "a world failed, its step was left out of the replay"
+        worlds = build(config).collector.envs[0]
+        worlds.load_state_dict(state["worlds"][0])
+        steps = [worlds.step(action[0]) for action in state["block"]["action"]]
+        assert np.array_equal([step.invalid for step in steps], state["block"]["invalid"][:, 0])
+        assert np.array_equal([step.next_obs for step in steps], state["block"]["next_obs"][:, 0])
+        assert steps[-1].invalid[1]
+    final = checkpoint.newest(run / "checkpoints")[0]["trainer"]
+    assert final["collector"]["invalid_steps"].tolist() == [(256 - POISON_AT) // 2]
+
+
+def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a simulator that is fed NaN, and a moment without the actions that did not get through."""
+
+    def act(trainer: Any) -> None:
+        inner = trainer.act
+        trainer.act = lambda obs, noise: inner(obs, noise) * float("nan")
+
+    with pytest.raises(NonFiniteAction, match=r"of world 0 is nan; look for the first metric that is not finite"):
+        train(small_config(tmp_path), None, [once(act)])
+    (moment,) = (only_run(tmp_path) / "moments").iterdir()
+    state, manifest = checkpoint.read(moment)
+    assert manifest["reason"] in capsys.readouterr().err or str(moment)
+    assert np.isnan(state["block"]["action"]).all()
+    worlds = build(small_config(tmp_path)).collector.envs[0]
+    worlds.load_state_dict(state["worlds"][0])
+    with pytest.raises(NonFiniteAction):
+        worlds.step(state["block"]["action"][-1, 0])
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_worlds_that_talk_nonsense_leave_no_trace_of_it(algo: str, tmp_path: Path):
+    """Catches NaN and Inf of an environment in replay, normaliser or checkpoint, and successors that were reset."""
+    words = [word for word in small_words(tmp_path, algo) if not word.startswith("env=")]
+    words += ["env=gymnasium", "env.id=faulty_worlds:Nonsense-v0", "algo.observation_normalization=true"]
+    assert main(words) == exit_codes.FINISHED
+    run = only_run(tmp_path)
+    assert_finite(run)
+    load_policy(run)
+    state = checkpoint.newest(run / "checkpoints")[0]["trainer"]
+    failed = int(state["collector"]["invalid_steps"][0])
+    assert 15 < failed < 120
+    if algo == "ppo":
+        return
+    for chunk in state["memory"]["frames"]:
+        held = np.flatnonzero(chunk["flags"][:-1] & TRANSITION)
+        inside = held[np.isin(held + 1, np.cumsum(chunk["stop"] - chunk["start"]).ravel(), invert=True)]
+        successor, before = chunk["obs"][inside + 1], chunk["obs"][inside]
+        assert np.array_equal(successor[:, 1], before[:, 1])  # the same episode
+        assert np.array_equal(successor[:, 2], before[:, 2] + 1)  # the next time

@@ -1,0 +1,81 @@
+"""SIGKILL at random times over a run with saves: what was reported saved is there, and the end is the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import assert_same, final_state, only_run
+from zygote import Zygote
+
+from dsac import checkpoint
+from dsac.commit import CheckpointError
+
+HUMANOID = "env=Humanoid algo=dsac_t seed=3 threads=1 device=cpu accelerate=eager num_envs=2 algo.hidden_sizes=[16,16]"
+HUMANOID += " updates_per_env_step=0.5 algo.batch_size=16 algo.warmup_env_steps=300 algo.replay_capacity=3000"
+HUMANOID += " algo.observation_normalization=true eval.episodes=1 eval_every_env_steps=1500 log_every_env_steps=100"
+HUMANOID += " checkpoint_every_env_steps=60 resumes_without_progress=100000"
+SECONDS = 0.8  # a sitting is killed so long after it began to train, at most
+EARLY = 0.15  # the share that is killed sooner: while it reads the checkpoint
+
+
+def newest_step(run: Path) -> int:
+    """The step of the newest checkpoint that can be believed, logs and all; nothing is moved aside."""
+    try:
+        return int(checkpoint.newest_intact(run / "checkpoints")[1]["step"])
+    except CheckpointError:
+        return -1
+
+
+def killed(zygote: Zygote, words: list[str], draw: random.Random) -> tuple[list[str], bool]:
+    """What a sitting said until it was killed, and whether it had begun to train."""
+    told: list[str] = []
+    child, early = zygote.start(words), draw.random() < EARLY
+    if not early:
+        told.append(zygote.line_with("run ", "resumed ", "ended", told=told))
+        assert not told[-1].startswith("ended"), told
+    time.sleep(draw.uniform(0, SECONDS))
+    os.kill(child, signal.SIGKILL)
+    assert zygote.line_with("ended", told=told) == f"ended {-signal.SIGKILL}", told
+    return told, not early or any(line.startswith(("run ", "resumed ")) for line in told)
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(200, marks=[pytest.mark.faults, pytest.mark.timeout(7200)])], ids="{}-kills".format
+)
+def test_no_kill_costs_what_was_saved_or_changes_what_is_learned(kills: int, tmp_path: Path):
+    """Catches a save that a kill leaves half done, one that was reported too soon, and a resume that is not exact."""
+    draw, runs, zygote = random.Random(1), tmp_path / "killed", Zygote()
+    words, reported, done, resumes, during_saves = [*HUMANOID.split(), f"runs={runs}"], -1, 0, 0, 0
+    try:
+        while done < kills:
+            found = list(runs.glob("*/*/*/run.json"))
+            told, began = killed(zygote, [f"resume={found[0].parent}"] if found else words, draw)
+            reported = max([reported, *(int(line.split()[1]) for line in told if line.startswith("saved "))])
+            if not list(runs.glob("*/*/*/run.json")):
+                continue  # killed before there was a run
+            run = only_run(runs)
+            during_saves += bool([*run.glob("checkpoints/.step-*"), *run.glob("*/.*.partial")])
+            assert newest_step(run) >= reported
+            done, resumes = done + 1, resumes + (began and bool(found))
+        budget = newest_step(run) + 200  # of which 300 are the warm-up's
+        last = [f"total_env_steps={max(budget - 300, 2)}"]
+        assert told_end(zygote, [f"resume={run}", *last]) == "ended 0"
+        assert told_end(zygote, [*words[:-1], f"runs={tmp_path / 'whole'}", *last]) == "ended 0"
+    finally:
+        zygote.close()
+    assert_same(final_state(run), final_state(only_run(tmp_path / "whole")))
+    print(f"{kills} kills, {during_saves} during a save, {resumes} resumes that trained, {budget} env steps")
+    assert not list(run.glob("checkpoints/damaged-*"))
+
+
+def told_end(zygote: Zygote, words: list[str]) -> str:
+    """How a sitting ends that nobody kills."""
+    zygote.start(words)
+    told: list[str] = []
+    end = zygote.line_with("ended", told=told)
+    return end if end == "ended 0" else f"{end}: {told}"

@@ -1,0 +1,134 @@
+"""What a run writes and loads is data: nothing can run code that it finds in a file, or waits on a port."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import small_config, train_whole
+
+from dsac import checkpoint, exit_codes
+from dsac.runs import load_policy
+from dsac.train import main
+from envs.compiling import private_folder
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for folder in ("dsac", "envs", "examples") for path in (ROOT / folder).rglob("*.py"))
+RUN_CODE = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
+LISTEN = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "wsgiref", "multiprocessing.managers"}
+IMPORT_BY_NAME = {
+    "dsac/__init__.py": "its own doors",
+    "dsac/bench.py": "its own verbs",
+    "dsac/algorithms/__init__.py": "a name from the command line; one in a run folder must be named there again",
+    "envs/__init__.py": "its own backends",
+    "envs/tasks/__init__.py": "as an algorithm",
+    "envs/gymnasium.py": "as an algorithm",
+}
+
+
+def findings(source: str) -> Iterator[str]:
+    """What in a module could run code that is data, or wait for someone to call."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            yield from (f"import {name}" for name in names if {name, name.split(".")[0]} & (RUN_CODE | LISTEN))
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        options = {option.arg: ast.unparse(option.value) for option in node.keywords}
+        if called in ("eval", "exec", "compile", "__import__", "torch.load", "torch.jit.load", "os.system", "os.popen"):
+            yield called
+        if called.startswith("yaml.") and called.endswith("load") and called != "yaml.safe_load":
+            yield called
+        if called in ("np.load", "numpy.load") and options.get("allow_pickle") != "False":
+            yield f"{called} without allow_pickle=False"
+        if called.endswith("instantiate"):
+            yield called
+        for option, bad in (("allow_pickle", "True"), ("weights_only", "False"), ("shell", "True")):
+            if options.get(option) == bad:
+                yield f"{option}={bad}"
+        if called.endswith("import_module"):
+            yield "import_module"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_can_run_what_it_loads(path: Path):
+    """Catches a format that executes, one line of convenience at a time."""
+    allowed = {"import_module"} if str(path.relative_to(ROOT)) in IMPORT_BY_NAME else set()
+    assert set(findings(path.read_text())) <= allowed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle", "from pickle import loads", "import http.server", "import socket", "eval('1')", "exec(text)",
+        "torch.load(path)", "np.load(path)", "np.load(path, allow_pickle=True)", "yaml.load(text, Loader)",
+        "yaml.unsafe_load(text)", "torch.load(path, weights_only=False)", "subprocess.run(text, shell=True)",
+        "hydra.utils.instantiate(tree)", "importlib.import_module(tree['name'])", "__import__(name)", "os.system(text)",
+    ],
+)  # fmt: skip
+def test_the_lint_sees_each_of_them(line: str):
+    """Catches a lint that has gone blind."""
+    assert list(findings(line))
+
+
+def test_no_port_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a dashboard or a debugger that a run opens to the network by default, libraries included."""
+
+    def listen(*_: Any) -> None:
+        raise AssertionError("something listens on a port")
+
+    monkeypatch.setattr(socket.socket, "listen", listen)
+    monkeypatch.setattr(socket.socket, "bind", listen)
+    train_whole(small_config(tmp_path))
+
+
+class Canary:
+    """Unpickled, it leaves a trace."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("canary"),)
+
+
+def test_a_pickle_in_a_run_folder_stays_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a loader that tries one format after the other: in place of each file that a run is read from."""
+    monkeypatch.chdir(tmp_path)
+    run = train_whole(small_config(tmp_path / "runs"))
+    tried = 0
+    for path in sorted(run.rglob("*")):
+        if path.suffix not in (".json", ".safetensors", ".yaml", ".csv"):
+            continue
+        before = path.read_bytes()
+        path.write_bytes(pickle.dumps(Canary()))
+        code = main([f"resume={run}", "total_env_steps=258"])
+        assert code in (exit_codes.FINISHED, exit_codes.USAGE, exit_codes.STORAGE), path
+        try:
+            load_policy(run, "last")
+        except checkpoint.CheckpointError:
+            assert "last" in path.parts
+        assert not Path("canary").exists()
+        path.write_bytes(before)
+        tried += 1
+    assert tried > 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX")
+def test_compiled_code_is_kept_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches compiled code that someone else could have put there: a folder in /tmp, or one that others write to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = private_folder("inductor")
+    assert folder == tmp_path / "dsac" / "inductor"
+    folder.chmod(0o777)
+    assert stat.S_IMODE(private_folder("inductor").stat().st_mode) == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    other = private_folder("inductor")
+    assert not other.is_relative_to(tmp_path)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
+    other.rmdir()
