@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from small_runs import (
 from dsac import checkpoint, commit, evaluate, exit_codes, tasks
 from dsac.algorithms import names
 from dsac.exit_codes import guarded
-from dsac.runs import load_policy, read_policy
+from dsac.runs import create, load_policy, read_policy
 from dsac.train import main
 from envs.contract import EnvironmentFault
 
@@ -286,6 +287,15 @@ def test_starts_in_one_second_have_folders_of_their_own(tmp_path: Path):
     configs = [small_config(tmp_path, "ppo", "total_env_steps=32") for _ in range(3)]
     assert [train(config, None) for config in configs] == [0, 0, 0]
     assert len(list(tmp_path.glob("*/*/*/config.yaml"))) == 3
+
+
+def test_eight_starts_at_once_have_folders_of_their_own(tmp_path: Path):
+    """Catches a name that is looked for first and taken later."""
+    config = small_config(tmp_path / "runs" / "not yet there")
+    with ThreadPoolExecutor(8) as pool:
+        folders = [job.result() for job in [pool.submit(create, config) for _ in range(8)]]
+    assert len(set(folders)) == 8
+    assert all(folder.is_dir() for folder in folders)
 
 
 def test_a_stop_during_evaluation_discards_it_and_the_resumed_run_makes_it(

@@ -1,4 +1,4 @@
-"""The saved state is whole and holds nothing idle: a run resumed from it goes on exactly, and without any item does not."""
+"""The saved state is whole and holds nothing idle: resumed from it a run goes on exactly, and without any item not."""
 
 from __future__ import annotations
 

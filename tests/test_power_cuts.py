@@ -17,6 +17,7 @@ from test_replay_state import make, random_block
 
 from dsac import checkpoint, commit, frames
 from dsac.checkpoint import newest, save_step
+from dsac.exporting.writing import whole_folder
 from dsac.segments import Archive
 
 
@@ -173,6 +174,25 @@ def test_a_replaced_policy_survives_a_kill_and_then_a_cut(tmp_path: Path):
         for tree, reported in cuts.trees(tmp_path / "trees"):
             assert checkpoint.read(tree / "best")[0]["value"] >= reported
     raise AssertionError("a save takes fewer calls")
+
+
+def test_a_replaced_export_survives_every_cut(tmp_path: Path):
+    """Catches a folder that a controller reads which is old in one file and new in another."""
+    root = tmp_path / "run"
+    root.mkdir()
+    with Disk(root, piece=100) as disk:
+        cuts = Cuts(disk)
+        for step in (1, 2, 3):
+            with whole_folder(root / "export") as folder:
+                for name in ("policy.onnx", "policy.json"):
+                    commit.write_file(folder / name, [str(step).encode() * 200])
+            cuts.report(step)
+    assert len(cuts.found) > 20
+    for tree, reported in cuts.trees(tmp_path / "trees"):
+        place = commit.standing(tree / "export")
+        if reported or place.exists():
+            texts = {(place / name).read_text() for name in ("policy.onnx", "policy.json")}
+            assert texts in ({str(reported) * 200}, {str(reported + 1) * 200})
 
 
 def test_a_replaced_text_survives_every_cut(tmp_path: Path):

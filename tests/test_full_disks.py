@@ -1,0 +1,222 @@
+"""A run on a disk that is full, too small, read-only or damaged: what was saved is safe, and every message says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from disk import Disk, full
+from small_runs import (
+    assert_same,
+    final_state,
+    lasting_rows,
+    only_run,
+    rows,
+    small_config,
+    small_words,
+    stop_at,
+    train,
+    train_whole,
+)
+
+from dsac import checkpoint, commit, exit_codes, saver
+from dsac.logger import Appender
+from dsac.train import main
+
+DURABLE = ("create", "write", "fsync", "close", "mkdir")
+
+
+def failing(kinds: tuple[str, ...], part: str = "checkpoints") -> Callable[[str], None]:
+    """A disk that is full for these calls."""
+    return lambda call: full(call) if call.split(" ")[0] in kinds and part in call else None
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+def test_a_full_disk_costs_a_save_and_not_the_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a run that ends, or loses what it had, where it could have waited; a message that does not help."""
+    monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
+    runs, tried = tmp_path / "runs", []
+    runs.mkdir()
+    with Disk(runs) as disk:
+
+        def fill_and_clear(trainer: Any) -> None:
+            if trainer.env_steps == 90:
+                disk.before = failing((kind,))
+            if trainer.env_steps == 120:
+                tried.append(len([task for task in trainer.tasks if task]))
+                run = only_run(runs)
+                assert checkpoint.newest_intact(run / "checkpoints")[1]["step"] == 0
+                disk.before = lambda _: None
+
+        assert train(small_config(runs), None, [fill_and_clear]) == exit_codes.FINISHED
+    assert tried
+    said = capsys.readouterr().err
+    assert "warning: not saved at step 136: " in said
+    assert "No space left on device" in said
+    assert "MB are free; step 0 is safe; trying again" in said
+    run = only_run(runs)
+    steps = [int(path.name.removeprefix("step-")) for path in checkpoint.committed(run / "checkpoints")]
+    assert steps[-1] == 296
+    assert not list((run / "checkpoints").glob(".*"))
+    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole"))))
+
+
+def test_a_disk_that_stays_full_ends_with_what_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a run that ends as if it were saved, and one that waits for ever."""
+    monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    with Disk(runs) as disk:
+
+        def fill(trainer: Any) -> None:
+            if trainer.env_steps == 200:
+                disk.before = failing(DURABLE)
+
+        monkeypatch.setattr("dsac.train.run_sitting", with_tasks([fill]))
+        assert main(small_words(runs)) == exit_codes.STORAGE
+    said = capsys.readouterr().err
+    assert "step 232 is safe; resume from there" in said
+    run = only_run(runs)
+    assert main([f"resume={run}"]) == exit_codes.FINISHED
+    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole"))))
+
+
+def with_tasks(tasks: list[Any]) -> Any:
+    """run_sitting with tasks of a test's own."""
+    from dsac.train import run_sitting
+
+    return lambda config, run, _, bar, stopping: run_sitting(config, run, tasks, bar, stopping)
+
+
+def test_a_full_disk_costs_curves_and_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a run that ends for a curve, half a record that hides the rest, and losses that nobody hears of."""
+    whole = train_whole(small_config(tmp_path / "whole"))
+    runs, real, limit = tmp_path / "runs", Appender.append, SimpleNamespace(on=False)
+
+    class Full:
+        """A file that takes a third of each record."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, record: bytes) -> int:
+            return int(self.file.write(record[: len(record) // 3]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def append(self: Appender, record: bytes) -> None:
+        file = self.file
+        if limit.on:
+            self.file = Full(file)  # type: ignore[assignment]
+        real(self, record)
+        self.file = file
+
+    def fill(trainer: Any) -> None:
+        limit.on = 100 <= trainer.env_steps < 180
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Appender, "append", append)
+        assert train(small_config(runs), None, [fill]) == exit_codes.FINISHED
+    said, run = capsys.readouterr().err, only_run(runs)
+    assert f"warning: {run / 'learner-0' / 'metrics.csv'} loses records: no space left" in said
+    assert "metrics.csv lost 4 records" in said
+    kept = [row for row in lasting_rows(whole) if not 100 <= int(row[0]) < 180]
+    assert lasting_rows(run) == kept
+    assert {row["env_steps"] for row in rows(run)} & {"96", "192"} == {"96", "192"}
+    assert_same(final_state(run), final_state(whole))
+
+
+def test_too_little_space_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a run of days that was bound to fill the disk, which could be told at once."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000))
+    assert main(small_words(tmp_path)) == exit_codes.STORAGE
+    said = capsys.readouterr().err
+    assert "the run will need about" in said
+    assert "make room, set runs= to another disk, or lower algo.replay_capacity or keep_checkpoints" in said
+
+
+def test_a_read_only_run_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a traceback, and a resume that trains for hours before it finds that it cannot save."""
+    assert train(small_config(tmp_path), None, [stop_at(130)]) == exit_codes.RESUMABLE
+    run = only_run(tmp_path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "lock"}
+
+    def refuse(call: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), call)
+
+    with Disk(run) as disk:
+        disk.before = refuse
+        assert main([f"resume={run}"]) == exit_codes.STORAGE
+    assert "Read-only file system" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_path_with_spaces_and_signs_of_other_tongues(tmp_path: Path):
+    """Catches a path that is cut at a space, quoted twice, or encoded on the way."""
+    runs = tmp_path / "läufe von 机器人 [1]"
+    assert main([*small_words(runs), "total_env_steps=64"]) == exit_codes.FINISHED
+    assert main([f"resume={only_run(runs)}", "total_env_steps=70"]) == exit_codes.FINISHED
+
+
+def test_every_checkpoint_damaged_lists_every_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a fresh start in silence, and one reason where there are two."""
+    run = train_whole(small_config(tmp_path))
+    folders = checkpoint.committed(run / "checkpoints")
+    for folder in folders:
+        (folder / "state.json").write_text("{}")
+    assert main([f"resume={run}", "total_env_steps=300"]) == exit_codes.STORAGE
+    said = capsys.readouterr().err
+    assert len(folders) == 2
+    assert all(f"{folder / 'state.json'}: differs from its manifest" in said for folder in folders)
+
+
+HUMANOID = "env=Humanoid algo=dsac_t threads=1 device=cpu accelerate=eager num_envs=2 algo.hidden_sizes=[64,64]"
+HUMANOID += " algo.warmup_env_steps=12000 algo.batch_size=16 total_env_steps=40 eval.episodes=1"
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_every_997th_byte_of_a_humanoid_checkpoint(tmp_path: Path):
+    """Catches a flipped bit anywhere in what a run is continued from, its replay's segments included."""
+    assert main([*HUMANOID.split(), f"runs={tmp_path}"]) == exit_codes.FINISHED
+    root = only_run(tmp_path) / "checkpoints"
+    (folder,) = checkpoint.committed(root)[-1:]
+    draw, flipped = random.Random(2), 0
+    manifest = commit.read_manifest(folder)
+    entries = {folder / name: entry for name, entry in manifest["files"].items()}
+    entries |= {root / "segments" / name: entry for name, entry in manifest["segments"].items()}
+    for path, entry in entries.items():
+        content = path.read_bytes()
+        assert len(content) == entry["bytes"]
+        for place in range(draw.randrange(997), len(content), 997):
+            with path.open("r+b") as file:
+                file.seek(place)
+                file.write(bytes([content[place] ^ (1 << draw.randrange(8))]))
+            with pytest.raises(commit.CheckpointError):
+                commit.check(path, entry)
+            with path.open("r+b") as file:
+                file.seek(place)
+                file.write(content[place : place + 1])
+            flipped += 1
+        commit.check(path, entry)
+    text = (folder / commit.MANIFEST).read_bytes()
+    for place in range(len(text)):
+        (folder / commit.MANIFEST).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+        with pytest.raises(commit.CheckpointError):
+            commit.read_manifest(folder)
+        flipped += 1
+    print(f"{flipped} flipped bytes of {len(entries) + 1} files, each noticed")
