@@ -120,7 +120,7 @@ def test_every_wrong_command_is_refused(
         assert main(words) == exit_codes.USAGE, words
         slowest = max(slowest, time.process_time() - began)
         said = capsys.readouterr().err
-        assert said.startswith("error: "), words
+        assert "error: " in said, words
         assert named in said, (words, said)
         assert list(tmp_path.iterdir()) == [], words
     print(f"{count} refused, the slowest in {slowest:.2f} s")
