@@ -19,8 +19,11 @@ def large_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray
 
 
 def upgraded(state: Any) -> Any:
-    """The state as the present schema has it: a replay's frames in chunks."""
+    """The state as the present schema has it: a mark for learners that diverged, a replay's frames in chunks."""
     memory = state.get("trainer", {}).get("memory", {})
+    if "trainer" in state:
+        algorithm = state["trainer"]["algorithm"]
+        algorithm.setdefault("frozen", np.zeros(len(algorithm["actor.output.bias"]), bool))
     if "obs" not in memory:
         return state
     rings = Rings(*(memory.pop(name) for name in Rings._fields))

@@ -11,6 +11,7 @@ import numpy as np
 
 from dsac import checkpoint
 from dsac.config import TrainConfig, compose, load
+from dsac.replay import frames_per_world
 from dsac.segments import Log
 from dsac.signals import stopping_on_signals
 from dsac.train import run_sitting
@@ -64,7 +65,20 @@ def final_state(run: Path) -> dict[str, np.ndarray]:
     """Every array and value of the newest checkpoint by its path, but for the wall time and the scores."""
     state, _ = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
     flat = flatten(state["trainer"])
+    trim_frames(flat, state["trainer"]["memory"])
     return {path: value for path, value in flat.items() if path.partition(".")[0] not in ("wall_time", "scores")}
+
+
+def trim_frames(flat: dict[str, np.ndarray], memory: dict[str, Any]) -> None:
+    """Leave out the frames that a segment still holds and the ring no more: how many depends on where it was cut."""
+    if "frames" not in memory:
+        return
+    length = frames_per_world(memory["capacity"], memory["num_envs"])
+    for (learner, world), written in np.ndenumerate(memory["written"]):
+        held = max(int(written) - 1 - max(int(written) - length, 0), 0)
+        for name in ("obs", "action", "reward", "flags"):
+            key = f"memory.frames.{learner}.{world}.{name}"
+            flat[key] = flat[key][len(flat[key]) - held :]
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, np.ndarray]:
@@ -96,7 +110,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
     """Equal keys and bit-equal values."""
     assert found.keys() == expected.keys()
     different = [key for key in expected if not np.array_equal(found[key], expected[key])]
-    assert not different
+    assert not different, different
 
 
 def rows(run: Path, learner: int = 0) -> list[dict[str, str]]:

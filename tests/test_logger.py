@@ -22,7 +22,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from dsac import progress, tasks
 from dsac.logger import Curves
 from dsac.progress import ProgressBar
-from dsac.replay_kernels import TRANSITION
+from dsac.replay_kernels import TRANSITION, Rings
 
 
 class Crash(Exception):
@@ -183,10 +183,10 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
     seen = []
     drawn = tasks.remembered
 
-    def watched(memory: dict[str, Any], learner: int, env_steps: int) -> Any:
-        held = np.nonzero(memory["flags"][learner] & TRANSITION)
-        obs, action = drawn(memory, learner, env_steps)
-        rows = np.concatenate([memory["obs"][learner][held], memory["action"][learner][held]], 1)
+    def watched(rings: Rings, learner: int, env_steps: int) -> Any:
+        held = np.nonzero(rings.flags[learner] & TRANSITION)
+        obs, action = drawn(rings, learner, env_steps)
+        rows = np.concatenate([rings.obs[learner][held], rings.action[learner][held]], 1)
         chosen = np.concatenate([obs, action], 1)
         seen.append({tuple(row) for row in chosen} <= {tuple(row) for row in rows})
         return obs, action

@@ -50,6 +50,7 @@ class Cuts:
             root = build(state, folder / str(index))
             yield root, reported
             shutil.rmtree(root)
+        print(f"{len(self.found)} trees after {len(self.disk.calls)} calls, each holds what was reported")
 
 
 def test_the_disk_forgets_what_was_not_flushed(tmp_path: Path):

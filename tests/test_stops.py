@@ -81,7 +81,7 @@ class Phases:
 
     def begin(self, phase: str, call: int, before: bool, number: signal.Signals) -> None:
         """Count anew; the signal comes with this call of the phase."""
-        self.counts, self.sent, self.at, self.number = {}, False, (phase, call, before), number
+        self.counts, self.sent, self.at, self.number, self.taken = {}, False, (phase, call, before), number, 0
 
 
 @pytest.fixture
@@ -217,9 +217,7 @@ def long_words(tmp_path: Path) -> list[str]:
 
 def test_a_second_signal_ends_the_process_at_once(long_words: list[str], tmp_path: Path):
     """Catches a save that cannot be cut short, an exit code that says nothing, and a save that is damaged by it."""
-    process = started(
-        [*long_words, "eval.episodes=1000000", "algo.warmup_env_steps=40", "eval_every_env_steps=2"], tmp_path
-    )
+    process = started([*long_words, "algo.warmup_env_steps=40"], tmp_path)
     try:
         wait_for_steps(process)
         process.send_signal(signal.SIGSTOP)  # so that the two arrive together, before the first is dealt with
