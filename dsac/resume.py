@@ -102,7 +102,7 @@ def continued(run: Path, words: Sequence[str], named: Mapping[str, str], problem
 def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A saved tree with the settings that came later at their defaults."""
     names = {group: str(tree[group]["name"]) for group in GROUPS}
-    whole = compose([f"{group}={name}" for group, name in names.items()], [])
+    whole = compose(["experiment=null", *(f"{group}={name}" for group, name in names.items())], [])
     for key in (*COMMAND, *SHORTCUTS):
         whole.pop(key, None)
     return {

@@ -184,8 +184,9 @@ def test_every_checkpoint_damaged_lists_every_reason(tmp_path: Path, capsys: pyt
     assert all(f"{folder / 'state.json'}: differs from its manifest" in said for folder in folders)
 
 
-HUMANOID = "env=Humanoid algo=dsac_t threads=1 device=cpu accelerate=eager num_envs=2 algo.hidden_sizes=[64,64]"
-HUMANOID += " algo.warmup_env_steps=12000 algo.batch_size=16 total_env_steps=40 eval.episodes=1"
+HUMANOID = "env=Humanoid algo=dsac_t experiment=null threads=1 device=cpu accelerate=eager"
+HUMANOID += " num_envs=2 algo.hidden_sizes=[64,64] algo.warmup_env_steps=12000"
+HUMANOID += " algo.batch_size=16 total_env_steps=40 eval.episodes=1"
 
 
 @pytest.mark.faults

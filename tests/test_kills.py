@@ -15,8 +15,9 @@ from zygote import Zygote
 from dsac import checkpoint
 from dsac.commit import CheckpointError
 
-HUMANOID = "env=Humanoid algo=dsac_t seed=3 threads=1 device=cpu accelerate=eager num_envs=2 algo.hidden_sizes=[16,16]"
-HUMANOID += " updates_per_env_step=0.5 algo.batch_size=16 algo.warmup_env_steps=40 algo.replay_capacity=3000"
+HUMANOID = "env=Humanoid algo=dsac_t experiment=null seed=3 threads=1 device=cpu accelerate=eager"
+HUMANOID += " num_envs=2 algo.hidden_sizes=[16,16] updates_per_env_step=0.5 algo.batch_size=16"
+HUMANOID += " algo.warmup_env_steps=40 algo.replay_capacity=3000"
 HUMANOID += " algo.observation_normalization=true eval.episodes=1 eval_every_env_steps=500 log_every_env_steps=100"
 HUMANOID += " checkpoint_every_env_steps=20 resumes_without_progress=100000"
 MOST_SAVES = 4
