@@ -82,7 +82,8 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
             fill(trainer, ADDED, draw)
 
     monkeypatch.setattr(saver.Saver, "save", timed)
-    words = "env=Humanoid algo=dsac_t experiment=null device=cpu accelerate=eager algo.warmup_env_steps=1000 checkpoint_every_env_steps=40"
+    words = "env=Humanoid algo=dsac_t experiment=null device=cpu accelerate=eager"
+    words += " algo.warmup_env_steps=1000 checkpoint_every_env_steps=40"
     words += f" total_env_steps={40 * (SAVES + 1)} eval.episodes=1 eval_every_env_steps=100000 runs={tmp_path}"
     assert start(words.split(), [later]).exit_code == FINISHED
     segments = list((only_run(tmp_path) / "checkpoints" / "segments").iterdir())
