@@ -127,6 +127,7 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     from torch._guards import TracingContext, tracing
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -137,8 +138,15 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     tensors = [tensor.detach() for tensor in state]
     with torch.no_grad():
         examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
-        # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
-        with inductor.patch(cpp_wrapper=algorithm.device.type == "cpu"):
+        settings = {
+            # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
+            "cpp_wrapper": algorithm.device.type == "cpu",
+            # Said here, the vectors' width is part of the cache's key. It was not where the compiler's probe of the processor
+            # ran into its time limit (a suspended machine): code for narrow vectors stayed in the cache, was built with
+            # wide ones by the next process, and wrote beyond its arrays.
+            "cpp.simdlen": pick_vec_isa().bit_width(),
+        }
+        with inductor.patch(settings):
             call = inductor_compile(graph, examples)
 
     @torch.no_grad()

@@ -72,6 +72,24 @@ def test_the_compiled_policy_acts_like_the_eager_one_and_follows_its_parameters(
             algorithm.actor.output.bias.add_(0.5)
 
 
+@pytest.mark.parametrize("narrowest", [False, True])
+def test_the_width_of_vectors_is_part_of_the_compilers_cache(narrowest: bool, monkeypatch: pytest.MonkeyPatch):
+    """Catches a cache that a probe of the processor which took too long fills with code for narrow vectors: built with
+    wide ones in the next process, it writes beyond its arrays and the process dies."""
+    from torch._inductor import config, cpu_vec_isa
+
+    known = cpu_vec_isa.valid_vec_isa_list()
+    if not known:
+        pytest.skip("this processor has no vectors that the compiler knows")
+    found = known[-1:] if narrowest else known
+    seen = []
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: found)
+    monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: seen.append(config.cpp.simdlen) or graph)
+    algorithm = make_algorithm("dsac_t")
+    Actor(algorithm, "compile")(torch.randn(1, 4, algorithm.spec.obs_dim), torch.randn(1, 4, algorithm.spec.action_dim))
+    assert seen == [found[0].bit_width()]
+
+
 @needs_compiler
 def test_the_compiled_statistics_equal_the_eager_ones():
     """Catches statistics that stand still, count a block twice, or count the one they were compiled with."""
