@@ -141,9 +141,9 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
         settings = {
             # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
             "cpp_wrapper": algorithm.device.type == "cpu",
-            # Said here, the vectors' width is part of the cache's key. It was not where the compiler's probe of the processor
-            # ran into its time limit (a suspended machine): code for narrow vectors stayed in the cache, was built with
-            # wide ones by the next process, and wrote beyond its arrays.
+            # Said here, the vectors' width is part of the cache's key. Otherwise, where the compiler's probe of the
+            # processor runs into its time limit (a suspended machine), code for narrow vectors stays in the cache, is
+            # built with wide ones by the next process, and writes beyond its arrays.
             "cpp.simdlen": pick_vec_isa().bit_width(),
         }
         with inductor.patch(settings):
