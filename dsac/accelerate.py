@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dsac.algorithms.base import Algorithm, Metrics, Noise
-from dsac.data import derived_seed
+from dsac.data import Transition, derived_seed
 from dsac.optimizer import Adam
 from envs.compiling import private_folder
 
@@ -92,6 +92,30 @@ class Actor:
         return self.run(obs, noise)["action"]
 
 
+class Observer:
+    """The algorithm's `observe`, called with each block; compiled at the first one if blocks are one step long.
+
+    Some sixty small operations: where every step has an update they would take a twentieth of the time.
+    """
+
+    def __init__(self, algorithm: Algorithm, mode: str) -> None:
+        statistics = algorithm.observations is not None or algorithm.returns is not None
+        # The steps of a longer block would be unrolled, and its statistics are taken rarely.
+        self.algorithm, self.mode = algorithm, mode if statistics and algorithm.horizon == 1 else "eager"
+        self.run: Run | None = None
+
+    def __call__(self, block: Transition) -> None:
+        arrays = (block.obs, block.reward, block.terminated | block.truncated)
+        inputs = [torch.as_tensor(array, device=self.algorithm.device) for array in arrays]
+        if self.run is None:
+            self.run = accelerated(self.algorithm, self.observe, inputs, self.mode)
+        self.run(*inputs)
+
+    def observe(self, *inputs: Tensor) -> Outputs:
+        self.algorithm.observe(*inputs)
+        return {}
+
+
 def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], mode: str) -> Run:
     """The function of inputs and the algorithm's own tensors in one of the modes; `inputs` tell the shapes."""
     if mode == "eager":
@@ -107,6 +131,7 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     from torch._guards import TracingContext, tracing
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -117,8 +142,15 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     tensors = [tensor.detach() for tensor in state]
     with torch.no_grad():
         examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
-        # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
-        with inductor.patch(cpp_wrapper=algorithm.device.type == "cpu"):
+        settings = {
+            # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
+            "cpp_wrapper": algorithm.device.type == "cpu",
+            # Said here, the vectors' width is part of the cache's key. Otherwise, where the compiler's probe of the
+            # processor runs into its time limit (a suspended machine), code for narrow vectors stays in the cache, is
+            # built with wide ones by the next process, and writes beyond its arrays.
+            "cpp.simdlen": pick_vec_isa().bit_width(),
+        }
+        with inductor.patch(settings):
             call = inductor_compile(graph, examples)
 
     @torch.no_grad()

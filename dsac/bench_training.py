@@ -88,7 +88,8 @@ def trainer(task: str, protocol: str, precision: str, config: Config) -> Trainer
     from dsac.train import build
 
     worlds, ratio = PROTOCOLS[protocol]
-    words = [f"env={task}", f"algo={config.algo}", f"num_envs={worlds}", f"updates_per_env_step={ratio}"]
+    words = [f"env={task}", f"algo={config.algo}", "experiment=paper"]  # the peers normalise nothing
+    words += [f"num_envs={worlds}", f"updates_per_env_step={ratio}"]
     words += [f"device={config.device}", f"precision={precision}", f"accelerate={config.accelerate}"]
     words += [f"threads={config.threads}"] if config.threads else []
     settings, _ = machine.chosen(load(compose(words)))

@@ -56,7 +56,8 @@ def measure(config: Config) -> dict[str, Any]:
 
 def race(task: str, learners: int, config: Config) -> list[dict[str, Any]]:
     """The rows of one task: modes and precisions in turns with each other and with the plain product."""
-    words = [f"env={task}", f"algo={config.algo}", f"learners={learners}", f"device={config.device}"]
+    words = [f"env={task}", f"algo={config.algo}", "experiment=paper"]
+    words += [f"learners={learners}", f"device={config.device}"]
     words += [f"threads={config.threads}"] if config.threads else []
     settings, _ = machine.chosen(load(compose([*words, "total_env_steps=1"])))
     modes = config.modes or (("eager", "graph") if settings.device == "cuda" else ("eager", "compile"))

@@ -68,11 +68,11 @@ class TrainConfig:
     env: EnvConfig
     algo: Any
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
-    experiment: str | None = None
+    experiment: str | None = "recipe"
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     seed: int = at_least(0, 0)
     learners: int = at_least(1, 1)
-    total_env_steps: int = at_least(30_000_000, 1)
+    total_env_steps: int = at_least(1_000_000, 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     threads: int | None = at_least(None, 1)
     accelerate: str = choice("auto", "auto", "eager", "compile", "graph")

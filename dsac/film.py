@@ -123,13 +123,16 @@ def view(model: Any, data: Any) -> Any:
 
 
 def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
-    """Write pictures as an H.264 film; the number of frames. Raises NoRenderer without the extra `video`."""
+    """Write pictures as an H.264 film, which appears when it is whole; the number of frames.
+
+    Raises NoRenderer without the extra `video`.
+    """
     try:
         import av
     except ImportError as error:
         raise NoRenderer(MISSING_EXTRA) from error
-    count = 0
-    with av.open(str(path), "w") as container:
+    count, unfinished = 0, path.with_name(f".{path.name}")
+    with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.pix_fmt = "yuv420p"
         for picture in pictures:
@@ -138,6 +141,7 @@ def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             count += 1
         container.mux(stream.encode())
+    unfinished.replace(path)
     return count
 
 

@@ -102,7 +102,8 @@ class ProgressBar:
         steps = trainer.env_steps - steps_then
         if now - since < RATE_SECONDS or steps == 0:
             return ""
-        seconds = round((trainer.total_env_steps - trainer.env_steps) * (now - since) / steps)
+        to_go = max(0, trainer.total_env_steps - trainer.env_steps)  # the last block may pass the budget
+        seconds = round(to_go * (now - since) / steps)
         hours, minutes = seconds // 3600, seconds // 60 % 60
         return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
 

@@ -25,8 +25,9 @@ def commands(group: Group) -> list[str]:
     by_rest: dict[str, list[int]] = {}
     for run in sorted(group.runs, key=lambda run: run.settings["seed"]):
         chosen = {"env": group.settings["env.name"], "algo": group.algorithm}
-        if (experiment := run.settings.get("experiment")) in choices("experiment"):
-            chosen["experiment"] = experiment  # that of a file is given setting by setting: the file may be gone
+        experiment = run.settings.get("experiment")
+        known = experiment in choices("experiment")
+        chosen["experiment"] = experiment if known else "null"  # a file may be gone: its settings are given one by one
         defaults = defaults_of(tuple(as_word(key, value) for key, value in chosen.items()))
         words = {key: value for key, value in run.settings.items() if key not in (*LEFT_OUT, *chosen)}
         words |= {"threads": run.facts["threads"], "device": run.facts["device"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dsac.accelerate import Actor, Updater
+from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import Algorithm, Memory, Metrics
 from dsac.collector import Act, Collector
 
@@ -39,7 +39,7 @@ class Trainer:
         overlap: bool = False,
     ) -> None:
         self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
-        self.act = Actor(algorithm, updater.mode)
+        self.act, self.observe = Actor(algorithm, updater.mode), Observer(algorithm, updater.mode)
         self.tasks, self.total_env_steps, self.overlap = list(tasks), total_env_steps, overlap
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
@@ -71,7 +71,7 @@ class Trainer:
         self.memory.add(algorithm.process(block), counts=learning)
         if learning and not self.overlap:
             self.learn()
-        algorithm.observe(block)
+        self.observe(block)
         self.previous_env_steps = self.env_steps
         steps = algorithm.horizon * self.collector.num_envs
         if learning:

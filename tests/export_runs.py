@@ -19,7 +19,7 @@ SMALL = ("algo.hidden_sizes=[24,16]", "threads=1")
 def untrained_run(folder: Path, env: str, algo: str, *more: str) -> Path:
     """A run folder with the first policies of its learners as the best ones. Weights of the last layer are larger, so
     that actions reach their limits; a normaliser has seen random actions."""
-    config = load(compose([f"env={env}", f"algo={algo}", f"runs={folder}", *more]))
+    config = load(compose([f"env={env}", f"algo={algo}", "experiment=paper", f"runs={folder}", *more]))
     worlds = runs.make_worlds(config.env, 4, 0, "unit", 1)
     algorithm = load_algorithm(config.algo.name)(worlds.spec, config.algo, config.seeds)
     with torch.no_grad():

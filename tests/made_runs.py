@@ -19,7 +19,7 @@ EVERY = 1000
 def composed(env: str, algo: str, words: tuple[str, ...]) -> dict[str, Any]:
     """A checked config as a tree; composing it takes longer than all the rest."""
     cadences = [f"eval_every_env_steps={EVERY}", f"checkpoint_every_env_steps={EVERY}", f"log_every_env_steps={EVERY}"]
-    return to_tree(load(compose([f"env={env}", f"algo={algo}", *cadences, *words])))
+    return to_tree(load(compose([f"env={env}", f"algo={algo}", "experiment=paper", *cadences, *words])))
 
 
 def made_run(

@@ -16,7 +16,7 @@ from dsac.segments import Log
 from dsac.signals import stopping_on_signals
 from dsac.train import run_sitting
 
-SMALL = "env=InvertedPendulum threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"
+SMALL = "env=InvertedPendulum experiment=paper threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"
 OFF_POLICY = "updates_per_env_step=0.25 algo.batch_size=8 algo.replay_capacity=200 algo.warmup_env_steps=40"
 ON_POLICY = "algo.horizon=16 algo.minibatch_size=16 algo.epochs=2"
 CADENCES = "log_every_env_steps=32 eval_every_env_steps=64 checkpoint_every_env_steps=96 total_env_steps=256"

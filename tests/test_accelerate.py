@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_spec
 
 from dsac import machine
-from dsac.accelerate import Actor, Updater
+from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import OffPolicyConfig
 from dsac.collector import Collector
 from dsac.config import ConfigError, compose, load
+from dsac.data import Transition
 from dsac.trainer import Trainer
 
 NORMALIZED = {"observation_normalization": True, "return_normalization": True}
@@ -68,6 +70,42 @@ def test_the_compiled_policy_acts_like_the_eager_one_and_follows_its_parameters(
         torch.testing.assert_close(act(obs, noise), algorithm.act(obs, noise))
         with torch.no_grad():
             algorithm.actor.output.bias.add_(0.5)
+
+
+@pytest.mark.parametrize("narrowest", [False, True])
+def test_the_width_of_vectors_is_part_of_the_compilers_cache(narrowest: bool, monkeypatch: pytest.MonkeyPatch):
+    """Catches a cache that a probe of the processor which took too long fills with code for narrow vectors: built with
+    wide ones in the next process, it writes beyond its arrays and the process dies."""
+    from torch._inductor import config, cpu_vec_isa
+
+    known = cpu_vec_isa.valid_vec_isa_list()
+    if not known:
+        pytest.skip("this processor has no vectors that the compiler knows")
+    found = known[-1:] if narrowest else known
+    seen = []
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: found)
+    monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: seen.append(config.cpp.simdlen) or graph)
+    algorithm = make_algorithm("dsac_t")
+    Actor(algorithm, "compile")(torch.randn(1, 4, algorithm.spec.obs_dim), torch.randn(1, 4, algorithm.spec.action_dim))
+    assert seen == [found[0].bit_width()]
+
+
+@needs_compiler
+def test_the_compiled_statistics_equal_the_eager_ones():
+    """Catches statistics that stand still, count a block twice, or count the one they were compiled with."""
+    draw = np.random.default_rng(0)
+    algorithms = [make_algorithm("dsac_t", (0, 1), **NORMALIZED) for _ in range(2)]
+    observers = [Observer(algorithm, mode) for algorithm, mode in zip(algorithms, ("eager", "compile"), strict=True)]
+    for _ in range(3):
+        spec, shape = algorithms[0].spec, (1, 2, algorithms[0].config.num_envs)
+        obs = draw.normal(size=(*shape, spec.obs_dim)).astype(np.float32)
+        ended = draw.random(shape) < 0.3
+        action, reward = np.zeros((*shape, spec.action_dim), np.float32), draw.normal(size=shape).astype(np.float32)
+        block = Transition(obs, action, reward, obs, ended, np.zeros_like(ended), np.zeros_like(ended))
+        for observer in observers:
+            observer(block)
+    assert max(differences(*algorithms).values()) < 1e-6
+    assert algorithms[1].observations.moments.count.tolist() == [3 * shape[-1]] * 2
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -129,6 +129,8 @@ def test_progress_says_how_fast_and_how_long(terminal: bool, monkeypatch: pytest
         if terminal:
             facts = bar.progress.tasks[0].fields["facts"]
             assert facts == "200/1,000 env steps  10 env steps/s  5 updates/s  0:01:20 left  last evaluation 12,345.6"
+            bar.show(fake_trainer(1010, 100), None)  # the last block may pass the budget
+            assert "0:00:00 left" in bar.progress.tasks[0].fields["facts"]
     if not terminal:
         assert screen.getvalue().splitlines() == [
             "Humanoid dsac_t · warm-up  20/100 env steps",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dsac import config as config_module
+from dsac.algorithms import load as algorithm_class
 from dsac.config import ConfigError, compose, load, to_tree
 
 RECIPE = """\
@@ -102,15 +103,17 @@ def test_a_bad_recipe_is_refused(text: str, said: str, tmp_path: Path):
     assert any(said in line for line in found), found
 
 
-@pytest.mark.parametrize("algo", ["dsac_t", "sac", "td3", "ddpg", "ppo"])
-def test_the_shipped_recipes_fit_every_algorithm_they_name(algo: str):
+@pytest.mark.parametrize("algo", ["dsac_t", "dsac_v1", "sac", "td3", "ddpg", "ppo"])
+def test_the_shipped_recipes_fit_every_algorithm(algo: str):
     """Catches a setting that an algorithm does not have, and published settings that the word `paper` changes."""
+    default = load(compose([f"algo={algo}"]))
     published, paper, fast = (
-        load(compose([f"algo={algo}", *words])) for words in ([], ["experiment=paper"], ["experiment=recipe"])
+        load(compose([f"algo={algo}", f"experiment={name}"])) for name in ("null", "paper", "recipe")
     )
-    assert paper.algo == published.algo
-    assert fast.experiment == "recipe"
-    assert fast.algo.observation_normalization
+    assert default == fast
+    assert paper.algo == published.algo == algorithm_class(algo).Config()
+    assert (paper.total_env_steps, fast.total_env_steps) == (30_000_000, 1_000_000)
+    assert fast.algo.observation_normalization == (algo != "dsac_v1")
     assert load(compose([f"algo={algo}", "experiment=recipe", "algo.gamma=0.5"])).algo.gamma == 0.5
 
 

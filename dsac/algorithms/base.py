@@ -99,6 +99,7 @@ class Algorithm(nn.Module, ABC):
     warmup_env_steps: int = 0
     delay: int = 1
     head: ClassVar[str] = "tanh"
+    returns: ReturnNormalizer | None = None
     actor: MLP
 
     def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
@@ -126,10 +127,12 @@ class Algorithm(nn.Module, ABC):
         """What memory is given of a block: the block itself, unless an algorithm adds to it."""
         return block
 
-    def observe(self, block: Transition) -> None:
-        """Move statistics, after the block's last gradient step: arrays (T, S, N, ...) as collected."""
+    def observe(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
+        """Move statistics, after the last gradient step on a block: obs (T, S, N, O), reward and ended (T, S, N)."""
         if self.observations is not None:
-            self.observations.observe(torch.as_tensor(block.obs, device=self.device))
+            self.observations.observe(obs)
+        if self.returns is not None:
+            self.returns.observe(reward, ended)
 
     @abstractmethod
     def memory(self, num_envs: int, device: torch.device) -> Memory:
@@ -233,12 +236,6 @@ class OffPolicy(Algorithm):
     def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
         """The initial policy, or uniform actions: the normal distribution function maps the noise onto [-1, 1]."""
         return self.act(obs, noise) if self.config.warmup_actions == "policy" else torch.erf(noise / math.sqrt(2))
-
-    def observe(self, block: Transition) -> None:
-        super().observe(block)
-        if self.returns is not None:
-            ended = torch.as_tensor(block.terminated | block.truncated, device=self.device)
-            self.returns.observe(torch.as_tensor(block.reward, device=self.device), ended)
 
     def reward_factor(self) -> Tensor:
         """What rewards are multiplied by before learning (S,): reward_scale, over the size of the returns if asked for.

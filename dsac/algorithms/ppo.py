@@ -186,11 +186,8 @@ class PPO(Algorithm):
             "explained_variance": 1 - (batch.return_ - value.detach()).var(1) / batch.return_.var(1),
         }
 
-    def observe(self, block: Transition) -> None:
-        super().observe(block)
-        if self.returns is not None:
-            ended = torch.as_tensor(block.terminated | block.truncated, device=self.device)
-            self.returns.observe(torch.as_tensor(block.reward, device=self.device), ended)
+    def observe(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
+        super().observe(obs, reward, ended)
         target = self.config.kl_adaptive_target
         if target is not None:
             factor = torch.where(self.last_kl > 1.5 * target, 2.0, torch.where(self.last_kl < target / 1.5, 0.5, 1.0))
