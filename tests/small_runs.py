@@ -12,6 +12,7 @@ import numpy as np
 from dsac import checkpoint
 from dsac.config import TrainConfig, compose, load
 from dsac.replay import frames_per_world
+from dsac.replay_kernels import TRANSITION
 from dsac.segments import Log
 from dsac.signals import stopping_on_signals
 from dsac.train import run_sitting
@@ -70,7 +71,10 @@ def final_state(run: Path) -> dict[str, np.ndarray]:
 
 
 def trim_frames(flat: dict[str, np.ndarray], memory: dict[str, Any]) -> None:
-    """Leave out the frames that a segment still holds and the ring no more: how many depends on where it was cut."""
+    """Leave out what has no meaning and depends on where a run was resumed.
+
+    Frames that a segment still holds and the ring no more, and what lies in the place of an action that was not taken.
+    """
     if "frames" not in memory:
         return
     length = frames_per_world(memory["capacity"], memory["num_envs"])
@@ -78,7 +82,10 @@ def trim_frames(flat: dict[str, np.ndarray], memory: dict[str, Any]) -> None:
         held = max(int(written) - 1 - max(int(written) - length, 0), 0)
         for name in ("obs", "action", "reward", "flags"):
             key = f"memory.frames.{learner}.{world}.{name}"
-            flat[key] = flat[key][len(flat[key]) - held :]
+            flat[key] = flat[key][len(flat[key]) - held :].copy()
+        taken = flat[f"memory.frames.{learner}.{world}.flags"] & TRANSITION != 0
+        for name in ("action", "reward"):
+            flat[f"memory.frames.{learner}.{world}.{name}"][~taken] = 0
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, np.ndarray]:
