@@ -212,3 +212,12 @@ def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else find(name))
     with pytest.raises(ValueError, match=r"pip install -e '\.\[compare\]'"):
         compare(tmp_path, report=True, curves=False)
+
+
+def test_every_column_has_its_heading(made: Path):
+    """Catches a heading too many, under which each value stands below another's name."""
+    tables = re.findall(r"<table.*?</table>", made.read_text(), re.S)
+    assert len(tables) > 5
+    for table in tables:
+        header, *rows = re.findall(r"<tr>.*?</tr>", table, re.S)
+        assert {row.count("<td") for row in rows} <= {header.count("<th")}, header
