@@ -33,6 +33,12 @@ from dsac.train import main
 DURABLE = ("create", "write", "fsync", "close", "mkdir")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run on a disk with room."""
+    return train_whole(small_config(tmp_path_factory.mktemp("whole")))
+
+
 def failing(kinds: tuple[str, ...], part: str = "checkpoints") -> Callable[[str], None]:
     """A disk that is full for these calls."""
     return lambda call: full(call) if call.split(" ")[0] in kinds and part in call else None
@@ -40,7 +46,7 @@ def failing(kinds: tuple[str, ...], part: str = "checkpoints") -> Callable[[str]
 
 @pytest.mark.parametrize("kind", DURABLE)
 def test_a_full_disk_costs_a_save_and_not_the_run(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a run that ends, or loses what it had, where it could have waited; a message that does not help."""
     monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
@@ -67,11 +73,11 @@ def test_a_full_disk_costs_a_save_and_not_the_run(
     steps = [int(path.name.removeprefix("step-")) for path in checkpoint.committed(run / "checkpoints")]
     assert steps[-1] == 296
     assert not list((run / "checkpoints").glob(".*"))
-    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole"))))
+    assert_same(final_state(run), final_state(whole))
 
 
 def test_a_disk_that_stays_full_ends_with_what_is_safe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a run that ends as if it were saved, and one that waits for ever."""
     monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
@@ -89,7 +95,7 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
     assert "step 232 is safe; resume from there" in said
     run = only_run(runs)
     assert main([f"resume={run}"]) == exit_codes.FINISHED
-    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole"))))
+    assert_same(final_state(run), final_state(whole))
 
 
 def with_tasks(tasks: list[Any]) -> Any:
@@ -99,9 +105,8 @@ def with_tasks(tasks: list[Any]) -> Any:
     return lambda config, run, _, bar, stopping: run_sitting(config, run, tasks, bar, stopping)
 
 
-def test_a_full_disk_costs_curves_and_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_full_disk_costs_curves_and_they_are_counted(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a run that ends for a curve, half a record that hides the rest, and losses that nobody hears of."""
-    whole = train_whole(small_config(tmp_path / "whole"))
     runs, real, limit = tmp_path / "runs", Appender.append, SimpleNamespace(on=False)
 
     class Full:

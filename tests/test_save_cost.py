@@ -60,23 +60,25 @@ def fill(trainer: Any, transitions: int, draw: np.random.Generator) -> None:
 @pytest.mark.timeout(1800)
 def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches a save that writes or copies the whole replay, and one that stops the training for long."""
-    draw, pauses, extra, saving = np.random.default_rng(0), list[float](), list[int](), False
+    draw, pauses, worked = np.random.default_rng(0), list[float](), list[float]()
+    extra, saving = list[int](), False
     save = saver.Saver.save
 
     def timed(self: saver.Saver, trainer: Any) -> None:
         if not saving:
             return save(self, trainer)
         with Peak() as peak:
-            began = time.monotonic()
+            began, computed = time.monotonic(), time.thread_time()
             save(self, trainer)
             pauses.append(time.monotonic() - began)
+            worked.append(time.thread_time() - computed)
         return extra.append(peak.most)
 
     def later(trainer: Any) -> None:
         nonlocal saving
         if trainer.env_steps == 20:
             fill(trainer, 1_100_000, draw)
-            assert int(trainer.memory.transitions[0]) == MILLION
+            assert int(trainer.memory.transitions[0]) > 0.99 * MILLION  # the ends of these blocks take a frame each
         elif trainer.env_steps > 20:
             saving = True
             fill(trainer, ADDED, draw)
@@ -89,6 +91,7 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
     segments = list((only_run(tmp_path) / "checkpoints" / "segments").iterdir())
     assert sum(path.stat().st_size for path in segments) > 1.4e9
     print(f"pauses {[f'{pause:.3f}' for pause in pauses]} s, extra memory {[round(size / 1e6) for size in extra]} MB")
+    print(f"of these pauses the training's thread computed for {[f'{seconds:.3f}' for seconds in worked]} s")
     assert len(pauses) >= SAVES
     assert max(pauses) < PAUSE_SECONDS
     assert max(extra) < EXTRA_BYTES
