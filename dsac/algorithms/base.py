@@ -99,13 +99,14 @@ class Algorithm(nn.Module, ABC):
     warmup_env_steps: int = 0
     delay: int = 1
     head: ClassVar[str] = "tanh"
-    returns: ReturnNormalizer | None = None
+    returns: ReturnNormalizer | None
     actor: MLP
 
     def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
         super().__init__()
         self.spec, self.config, self.seeds = spec, config, tuple(seeds)
         self.learners = len(self.seeds)
+        self.returns = None  # not on the class, where it would hide the module that an algorithm puts here
         self.observations = (
             ObservationNormalizer(self.learners, spec.obs_dim) if config.observation_normalization else None
         )
