@@ -122,7 +122,6 @@ def keep_newest(root: Path, keep: int) -> None:
 
 def save_step(root: Path, step: int, state: Any, facts: Mapping[str, Any], keep: int) -> Path:
     """Commit the checkpoint of a step below `root`, then remove all but the newest `keep`."""
-    commit.make_folders(root)
     folder = write(root / f"{PREFIX}{step:012d}", state, {"step": step, **facts})
     keep_newest(root, keep)
     return folder

@@ -101,6 +101,7 @@ def commit(folder: Path, files: Mapping[str, Pieces], facts: Mapping[str, Any]) 
     `facts` go into the manifest. Raises OSError where the disk does not take it; then nothing has changed.
     """
     temporary = beside(folder, "partial")
+    make_folders(folder.parent)
     remove(temporary)
     try:
         temporary.mkdir()

@@ -100,7 +100,6 @@ class Guard:
         facts = {**self.facts, "reason": reason, "step": step, "updates": trainer.updates, "seeds": collector.seeds}
         folder = self.run / "moments" / f"{step:012d}-{kind}-{self.moments[kind]}"
         try:
-            commit.make_folders(folder.parent)
             return checkpoint.write(folder, state, facts)
         except (OSError, commit.CheckpointError) as error:
             print(f"warning: {folder} could not be written: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from export_runs import SMALL, bad_rows, exported, left_behind, untrained_run
 
 from dsac import export, load_policy
 from dsac.algorithms import names
-from dsac.commit import CheckpointError
+from dsac.commit import CheckpointError, rendered
 from dsac.config import ConfigError
 from dsac.exit_codes import REFUSED, STORAGE, USAGE
 from dsac.export import main
@@ -267,7 +267,8 @@ def test_a_task_that_changed_since_the_training_is_refused(tmp_path: Path, field
     manifest = run / "learner-0" / "best" / "manifest.json"
     facts = json.loads(manifest.read_text())
     facts["task"][field] = value
-    manifest.write_text(json.dumps(facts))
+    del facts["sha256"]
+    manifest.write_bytes(rendered(facts))
     with pytest.raises(ExportRefused, match=told):
         exported(run)
     assert not left_behind(tmp_path)
