@@ -201,10 +201,10 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
 
 
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:
-    """The comparison in sentences: what DSAC-T (or else the best) reached, then how each other stands against it."""
+    """The comparison in sentences: what the best DSAC-T (or else the best) reached, then how each other stands."""
     by_label = {row.label: row for row in summaries}
-    ours = next((group.label for group in groups if group.algorithm == next(iter(NAMES))), None)
-    subject = by_label[ours or max(summaries, key=lambda row: row.final.value).label]
+    ours = [by_label[group.label] for group in groups if group.algorithm == next(iter(NAMES))]
+    subject = max(ours or summaries, key=lambda row: row.final.value)
     plural = "" if subject.seeds == 1 else "s"
     lines = [f"{env}: {subject.label} ends at {spread(subject.final)}, {subject.seeds} seed{plural}."]
     told = [pair if pair.label == subject.label else pair.turned() for pair in pairs]

@@ -92,6 +92,14 @@ def test_the_answer_says_who_and_how_sure(runs: Path, tmp_path: Path):
     assert other.difference.low < other.difference.value < other.difference.high < 0
 
 
+def test_the_best_settings_of_dsac_t_are_spoken_of(tmp_path: Path):
+    """Catches an answer about the settings that a user tried and left."""
+    for returns, words in (([1.0], ()), ([9.0], ("experiment=recipe",))):
+        made_run(tmp_path / "runs", "dsac_t", [0.0, *returns], *words)
+    report = compare(tmp_path / "runs", out=tmp_path, curves=False)
+    assert report["answers"][0][0].startswith("Hopper-v5: DSAC-T recipe ends at 9.00")
+
+
 def test_three_seeds_do_not_tell(tmp_path: Path):
     """Catches a verdict from so few seeds that chance gives it one time in ten."""
     made_seeds(tmp_path / "runs", "sac", [10.0, 11.0, 12.0])
