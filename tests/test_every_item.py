@@ -18,6 +18,7 @@ from dsac.trainer import Trainer
 
 ALGORITHMS = names()
 MORE = {
+    # With this limit a clock ends an episode right after the resume; with others the pole falls first, and it is idle.
     "ppo": "algo.kl_adaptive_target=0.01 algo.kl_penalty=0.2 algo.target_kl=0.5 env.max_episode_steps=5",
     **{name: "algo.return_normalization=true algo.n_step=2" for name in ALGORITHMS if name != "ppo"},
 }
