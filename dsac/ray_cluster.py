@@ -1,0 +1,39 @@
+"""Ray, on this machine or on a cluster that is there already. The only place that starts or joins one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from dsac.config import ConfigError
+
+LOCAL = "local"
+
+
+def connect(address: str, cpus: int, object_bytes: int | None = None) -> Any:
+    """The module ray, connected: to a Ray of this process with `cpus` for `address=local`, otherwise to a cluster.
+
+    object_bytes: what the object store of a Ray of this process holds; None: Ray's own choice.
+    Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
+    no cluster answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports nothing to anybody
+    if address == LOCAL:
+        # How long Ray's helpers look for a head that was killed before they end.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("Ray is not installed: pip install 'dsac[ray]'") from error
+    if ray.is_initialized():
+        return ray
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
+        return ray
+    try:
+        ray.init(address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
+    return ray
