@@ -11,8 +11,10 @@ from dsac.config import ConfigError
 LOCAL = "local"
 
 
-def connect(address: str, cpus: int, object_bytes: int | None = None) -> Any:
-    """The module ray, connected: to a Ray of this process with `cpus` for `address=local`, otherwise to a cluster.
+def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[Any, bool]:
+    """The module ray, connected, and whether this call connected it, so that the caller ends it.
+
+    address=local starts a Ray of this process with `cpus`; anything else names a cluster to join.
 
     object_bytes: what the object store of a Ray of this process holds; None: Ray's own choice.
     Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
@@ -27,13 +29,13 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> Any:
     except ImportError as error:
         raise ConfigError("Ray is not installed: pip install 'dsac[ray]'") from error
     if ray.is_initialized():
-        return ray
+        return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
-        return ray
+        return ray, True
     try:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
-    return ray
+    return ray, True

@@ -30,7 +30,7 @@ class RayTasks:
     """
 
     def __init__(self, address: str, cpus: int, gpus: float, jobs: int | None) -> None:
-        self.ray = connect(address, len(os.sched_getaffinity(0)))
+        self.ray, self.started = connect(address, len(os.sched_getaffinity(0)))
         self.cpus, self.gpus, self.jobs = cpus, gpus, jobs
         self.task = self.ray.remote(supervise).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=[Killed]
@@ -53,7 +53,8 @@ class RayTasks:
 
     def close(self) -> None:
         """Leave the cluster; a Ray of this process ends."""
-        self.ray.shutdown()
+        if self.started:
+            self.ray.shutdown()
 
 
 class RayHandle:
