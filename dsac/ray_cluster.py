@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from dsac.config import ConfigError
 
 LOCAL = "local"
+CONNECT_SECONDS = 5.0
 
 
 def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[Any, bool]:
@@ -24,6 +26,7 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     if address == LOCAL:
         # How long Ray's helpers look for a head that was killed before they end.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # on a busy machine 30 are not enough
     try:
         import ray
     except ImportError as error:
@@ -35,7 +38,17 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
         ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
         return ray, True
     try:
+        if address != "auto":
+            answers(address)
         ray.init(address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
     return ray, True
+
+
+def answers(address: str) -> None:
+    """Raise OSError where nothing listens at host:port, for which Ray itself would look for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ValueError("must be local, auto, or host:port of the head of a cluster")
+    socket.create_connection((host, int(port)), CONNECT_SECONDS).close()

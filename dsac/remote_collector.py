@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from envs.contract import EnvironmentFault
 
 FAILURES_IN_A_ROW = 3
 WAIT_SECONDS = 1.0
+START_SECONDS = 300.0  # until the first block: a place in the cluster, imports, compiled kernels
 BLOCKS_HELD = 4  # of each collector: one on its way, one that is learned from, and room
 
 
@@ -33,15 +35,16 @@ BLOCKS_HELD = 4  # of each collector: one on its way, one that is learned from, 
 class Slot:
     """The place of one collector: who holds it, what was asked of it, and how it fares.
 
-    failures  without a block in between
+    generation  how many held it before
+    failures    without a block in between
     """
 
     index: int
     host: Any
     generation: int = 0
     request: Any = None
-    version: int = 0
     asked_at: float = 0.0
+    answered: bool = False
     failures: int = 0
 
 
@@ -58,6 +61,8 @@ class RemoteCollector:
     exact_state = False
 
     def __init__(self, config: TrainConfig) -> None:
+        # Blocks lie in shared memory, which torch may read like any other.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         self.config, self.synchronous = config, not config.algo.off_policy
         self.num_envs = config.algo.num_envs
         sample = make_worlds(config.env, 1, 0, "unit", 1)
@@ -72,14 +77,13 @@ class RemoteCollector:
         self.ray, self.started = connect(
             config.ray.address, config.collectors * config.ray.cpus, object_bytes(config, self.spec)
         )
-        worlds = self.num_envs // config.collectors if self.synchronous else self.num_envs
-        host = self.ray.remote(CollectorHost).options(
-            num_cpus=config.ray.cpus, max_restarts=-1, max_task_retries=0, scheduling_strategy="SPREAD"
-        )
-        tree = to_tree(config)
-        self.slots = [
-            Slot(index, host.remote(tree, index, config.collectors, worlds)) for index in range(config.collectors)
-        ]
+        self.host = self.ray.remote(CollectorHost).options(num_cpus=config.ray.cpus, scheduling_strategy="SPREAD")
+        self.slots = [Slot(index, self.start(index)) for index in range(config.collectors)]
+
+    def start(self, index: int) -> Any:
+        """A collector for a place, wherever Ray finds room."""
+        worlds = self.num_envs // self.config.collectors if self.synchronous else self.num_envs
+        return self.host.remote(to_tree(self.config), index, self.config.collectors, worlds)
 
     def follow(self, algorithm: Algorithm) -> None:
         """Send out this algorithm's policy from now on."""
@@ -141,7 +145,7 @@ class RemoteCollector:
         """Ask a collector for its next block by the newest policy, unless it was given up."""
         if slot.failures >= FAILURES_IN_A_ROW:
             return
-        slot.version, slot.asked_at = self.version, time.monotonic()
+        slot.asked_at = time.monotonic()
         slot.request = slot.host.gather.remote(act, steps, slot.generation, self.version, self.weights)
 
     def next_answer(self) -> Slot:
@@ -155,9 +159,9 @@ class RemoteCollector:
             if ready:
                 return min((asked[request] for request in ready), key=lambda slot: slot.asked_at)
             for slot in asked.values():
-                if time.monotonic() - slot.asked_at > self.config.ray.silent_seconds:
-                    self.ray.kill(slot.host, no_restart=False)
-                    self.lose(slot, f"silent for {self.config.ray.silent_seconds:g} s")
+                silent_seconds = self.config.ray.silent_seconds if slot.answered else START_SECONDS
+                if time.monotonic() - slot.asked_at > silent_seconds:
+                    self.lose(slot, f"silent for {silent_seconds:g} s")
                     return slot
 
     def answer(self, slot: Slot) -> tuple[Transition, Report] | None:
@@ -170,18 +174,20 @@ class RemoteCollector:
         except self.ray.exceptions.RayError as error:
             self.lose(slot, " ".join(str(error).split())[-300:])
             return None
-        slot.failures = 0
+        slot.answered, slot.failures = True, 0
         return block, report
 
     def lose(self, slot: Slot, why: str) -> None:
-        """Count a collector that is gone; Ray has another process take its place.
+        """Count a collector that is gone, make sure that it is, and let another take its place.
 
         Raises EnvironmentFault when no collector is left, or on-policy one that is needed, after failures in a row.
         """
         self.losses += 1
         slot.failures += 1
         slot.generation += 1
-        slot.request = None
+        slot.request, slot.answered = None, False
+        self.ray.kill(slot.host)
+        slot.host = self.start(slot.index)
         print(f"warning: collector {slot.index} was lost: {why}", file=sys.stderr)
         given_up = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
         if len(given_up) == len(self.slots) or (self.synchronous and given_up):

@@ -26,11 +26,26 @@ TIERS = [
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
     ["dsac.algorithms", "dsac.accelerate", *ALGORITHMS],
     ["dsac.config", "dsac.trainer"],
-    ["dsac.exit_codes", "dsac.initial_weights", "dsac.machine", "dsac.progress", "dsac.runs", "dsac.signals"],
-    ["dsac.logger", "dsac.sweep_state", "dsac.timing"],
-    ["dsac.tasks", "dsac.bench_environments", "dsac.bench_replay", "dsac.bench_updates", "dsac.sweep_plan"],
+    [
+        "dsac.exit_codes",
+        "dsac.initial_weights",
+        "dsac.machine",
+        "dsac.progress",
+        "dsac.ray_cluster",
+        "dsac.runs",
+        "dsac.signals",
+    ],
+    ["dsac.collector_host", "dsac.logger", "dsac.sweep_state", "dsac.timing"],
+    [
+        "dsac.tasks",
+        "dsac.bench_environments",
+        "dsac.bench_replay",
+        "dsac.bench_updates",
+        "dsac.remote_collector",
+        "dsac.sweep_plan",
+    ],
     ["dsac.train", "dsac.evaluate", "dsac.bench", "dsac.sweep_runner"],
-    ["dsac.bench_training", "dsac.sweep_worker", "dsac.sweep_view"],
+    ["dsac.bench_training", "dsac.sweep_ray", "dsac.sweep_worker", "dsac.sweep_view"],
     ["dsac.sweep"],
     ["dsac"],
 ]
@@ -42,6 +57,7 @@ ONLY_IN = {
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint"},
     "pickle": set(),
+    "ray": {"dsac.ray_cluster"},
 }
 KNOW_NO_ALGORITHM = ["dsac.trainer", "dsac.collector", "dsac.replay", "dsac.replay_kernels", "dsac.rollout"]
 
