@@ -93,22 +93,23 @@ class Actor:
 
 
 class Observer:
-    """The algorithm's `observe`, called with each block; compiled at the first one if blocks are one step long.
+    """The algorithm's `observe`, called with each block; compiled at the first one if that is one step long.
 
     Some sixty small operations: where every step has an update they would take a twentieth of the time.
     """
 
     def __init__(self, algorithm: Algorithm, mode: str) -> None:
         statistics = algorithm.observations is not None or algorithm.returns is not None
-        # The steps of a longer block would be unrolled, and its statistics are taken rarely.
-        self.algorithm, self.mode = algorithm, mode if statistics and algorithm.horizon == 1 else "eager"
+        self.algorithm, self.mode = algorithm, mode if statistics else "eager"
         self.run: Run | None = None
 
     def __call__(self, block: Transition) -> None:
         arrays = (block.obs, block.reward, block.terminated | block.truncated)
         inputs = [torch.as_tensor(array, device=self.algorithm.device) for array in arrays]
         if self.run is None:
-            self.run = accelerated(self.algorithm, self.observe, inputs, self.mode)
+            # The steps of a longer block would be unrolled, and its statistics are taken rarely.
+            mode = self.mode if len(block.reward) == 1 else "eager"
+            self.run = accelerated(self.algorithm, self.observe, inputs, mode)
         self.run(*inputs)
 
     def observe(self, *inputs: Tensor) -> Outputs:

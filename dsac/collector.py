@@ -7,14 +7,15 @@ T steps, O observation, A action, K reward terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsac.data import Transition, derived_seed
-from envs.contract import Step, VecEnv
+from envs.contract import EnvSpec, Step, VecEnv
 
 Act = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,6 +26,29 @@ class Episode(NamedTuple):
     return_: float
     length: int
     reward_terms: tuple[float, ...]
+
+
+class AnyCollector(Protocol):
+    """What the trainer needs of a collector, in this process or elsewhere.
+
+    envs           what is to be closed at the end, and tells whether a resume is exact
+    before, block  the newest block, and the worlds' states before it, for what goes wrong in it
+    """
+
+    spec: EnvSpec
+    num_envs: int
+    seeds: list[int]
+    invalid_steps: NDArray[np.int64]
+    before: list[dict[str, Any] | None]
+    block: Transition | None
+
+    @property
+    def envs(self) -> Sequence[Any]: ...
+    def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = ...) -> Transition: ...
+    def take_finished(self, learner: int) -> list[Episode]: ...
+    def take_facts(self) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Collector:
@@ -109,6 +133,10 @@ class Collector:
         """The episodes of a learner that ended since the last call."""
         episodes, self.finished[learner] = self.finished[learner], []
         return episodes
+
+    def take_facts(self) -> dict[str, float]:
+        """What else there is to log since the last call; nothing here, where every step is the newest policy's."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The running episodes, the generators and the worlds."""

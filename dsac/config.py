@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from dsac.fields import at_least, choice
+from dsac.fields import at_least, choice, positive
 from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.strict import lists, plain_value, read, shown, unknown_key
 
@@ -62,6 +62,17 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """The ray section of conf/train.yaml."""
+
+    address: str = "local"
+    cpus: int = at_least(1, 1)
+    block_steps: int = at_least(50, 1)
+    max_lag: int = at_least(50, 1)
+    silent_seconds: float = positive(120.0)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """conf/train.yaml says what each field does. `algo` is the algorithm's own Config."""
 
@@ -78,6 +89,9 @@ class TrainConfig:
     accelerate: str = choice("auto", "auto", "eager", "compile", "graph")
     precision: str = choice("float32", "float32", "tf32", "bfloat16")
     overlap: bool = False
+    collect: str = choice("local", "local", "ray")
+    collectors: int = at_least(1, 1)
+    ray: RayConfig = dataclasses.field(default_factory=RayConfig)
     log_every_env_steps: int = at_least(2_000, 1)
     eval_every_env_steps: int = at_least(50_000, 1)
     checkpoint_every_env_steps: int = at_least(500_000, 1)
@@ -303,8 +317,9 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
                 found.append(unknown_key(f"algo.{key}", ()))
             else:
                 algo[key] = value
-    tree.setdefault("export", {})  # runs from before it was there
-    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig}
+    for section in ("export", "ray"):
+        tree.setdefault(section, {})  # runs from before it was there
+    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig, "ray": RayConfig}
     if not isinstance(algo, dict):
         found.append(f"algo={shown(algo)} must be a section of keys")
     else:
@@ -318,9 +333,23 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
         found += getattr(config.algo, "problems", list)()
         if config.overlap and not config.algo.off_policy:
             found.append(f"overlap=true: {config.algo.name} learns from the newest block alone and must wait for it")
+        found += collect_problems(config)
     if found or config is None:
         raise ConfigError(*found)
     return config
+
+
+def collect_problems(config: TrainConfig) -> list[str]:
+    """What does not fit together in who steps the worlds."""
+    if config.collect == "local":
+        return [f"collectors={config.collectors} needs collect=ray"] if config.collectors > 1 else []
+    found = ["overlap=true: collect=ray collects beside learning by itself"] if config.overlap else []
+    if not config.algo.off_policy and config.algo.num_envs % config.collectors:
+        found.append(
+            f"collectors={config.collectors} does not divide algo.num_envs={config.algo.num_envs}, "
+            f"which {config.algo.name} deals out among them"
+        )
+    return found
 
 
 def algorithm_schema(name: Any, problems: list[str]) -> type[Any] | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ROLES = {"parameters": 0, "action": 1, "update": 2, "replay": 3, "environment": 4, "evaluation": 5}
+ROLES = {"parameters": 0, "action": 1, "update": 2, "replay": 3, "environment": 4, "evaluation": 5, "collector": 6}
 
 
 class Transition(NamedTuple):

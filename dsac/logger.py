@@ -170,6 +170,7 @@ class Logger:
                 "rate/updates_per_second": (now[2] - self.mark[2]) / seconds,
             }
         self.mark = now
+        facts = trainer.collector.take_facts()
         metrics = {name: value.tolist() for name, value in trainer.metrics.items()}
         for learner, curves in enumerate(self.curves):
             values = {f"train/{name}": value[learner] for name, value in metrics.items()}
@@ -181,7 +182,8 @@ class Logger:
                 names = trainer.collector.spec.reward_terms
                 values |= {f"reward/{name}": float(term) for name, term in zip(names, terms, strict=True)}
             curves.write(
-                values | rates | {"progress/updates": trainer.updates, "progress/wall_time": trainer.wall_time}, trainer
+                values | facts | rates | {"progress/updates": trainer.updates, "progress/wall_time": trainer.wall_time},
+                trainer,
             )
 
     def show(self, trainer: Trainer) -> None:

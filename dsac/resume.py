@@ -32,10 +32,11 @@ from dsac.strict import plain_value, shown, unknown_key
 FREE = {
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
     "eval.video", "export.at_best", "export.safe_action", "device", "threads", "accelerate", "experiment",
-    "stall_seconds", "resumes_without_progress",
+    "stall_seconds", "resumes_without_progress", "ray.address", "ray.cpus", "ray.silent_seconds",
 }  # fmt: skip
 FIXED = {
-    "seed", "learners", "init_from", "runs", "algo.name", "algo.num_envs", "algo.hidden_sizes", "algo.activation",
+    "seed", "learners", "init_from", "runs", "collect",
+    "algo.name", "algo.num_envs", "algo.hidden_sizes", "algo.activation",
     "algo.layer_norm", "algo.replay_capacity", "algo.observation_normalization", "algo.return_normalization",
     "algo.reward_normalization", "algo.twin_value_distributions",
 }  # fmt: skip

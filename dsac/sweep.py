@@ -1,4 +1,4 @@
-"""Many runs on this machine: python -m dsac.sweep env=Humanoid,Ant algo=dsac_t,ppo seeds=0..4"""
+"""Many runs, on this machine or on a Ray cluster: python -m dsac.sweep env=Humanoid,Ant algo=dsac_t,ppo seeds=0..4"""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac.exit_codes import FINISHED, RESUMABLE, guarded
-from dsac.fields import at_least
+from dsac.fields import at_least, choice
 from dsac.strict import plain_value, read
 
 if TYPE_CHECKING:
     from dsac.sweep_plan import Planned
-    from dsac.sweep_runner import Run
+    from dsac.sweep_runner import Launcher, Run
 
 AXES = ("experiment", "env", "algo")
+JOBS = 2
 HELP = """\
 python -m dsac.sweep [env=A,B] [algo=X,Y] [experiment=P,Q] [seeds=0..4] [jobs=2] [key=value ...] [--json]
+                     [backend=ray [ray.address=auto] [ray.cpus=1] [ray.gpus=0]]
 
 Trains every combination, `jobs` runs at a time, in ordinary run folders. Typed again, the same command skips what is
 finished and continues what is not, also after the sweep itself was killed. Ctrl-C saves every run and stops.
 
 seeds   whole numbers and ranges: 0..4 or 0,3,7..9
 jobs    runs at a time; each takes its share of the cores as threads, unless threads= says otherwise
+backend processes of this machine, or ray: tasks with so many cpus and gpus on a cluster whose nodes share this folder;
+        ray.address is local, auto or host:port, and jobs as many as there is room for
 others  any word of python -m dsac.train, for every run
 exit    0 finished, 2 usage, 75 stopped and resumable, otherwise the code of the first run that failed
 
@@ -38,11 +42,27 @@ exit    0 finished, 2 usage, 75 stopped and resumable, otherwise the code of the
 
 
 @dataclass(frozen=True)
+class RayTasksConfig:
+    """Where Ray is, and what it sets aside for each run."""
+
+    address: str = "local"
+    cpus: int = at_least(1, 1)
+    gpus: float = at_least(0.0, 0)
+
+
+@dataclass(frozen=True)
 class SweepConfig:
-    """The words of this command that no single run has."""
+    """The words of this command that no single run has. jobs: None for 2 processes, or all that Ray has room for."""
 
     seeds: str = "0"
-    jobs: int = at_least(2, 1)
+    backend: str = choice("processes", "processes", "ray")
+    jobs: int | None = at_least(None, 1)
+    ray: RayTasksConfig = field(default_factory=RayTasksConfig)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a run, unless it is told otherwise."""
+        return self.ray.cpus if self.backend == "ray" else max(1, len(os.sched_getaffinity(0)) // (self.jobs or JOBS))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -56,13 +76,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def sweep(words: Sequence[str]) -> int:
     """Check all words, then carry the runs out; the exit code. Raises ConfigError before any file is made."""
-    from dsac.sweep_runner import Processes, Sweep
+    from dsac.sweep_runner import Sweep
     from dsac.sweep_view import View
 
     config, planned = prepare([word for word in words if word != "--json"])
-    work = Sweep(planned, Processes(), config.jobs)
-    announce(work.runs, config)
-    with View(config.jobs) as view:
+    launcher = launcher_of(config)
+    work = Sweep(planned, launcher)
+    announce(work.runs, launcher.slots())
+    if config.backend == "processes" and (line := oversubscribed(work.runs, launcher.slots())):
+        print(f"warning: {line}", file=sys.stderr)
+    with View() as view:
         work.carry_out(view.show)
     if "--json" in words:
         print(json.dumps({"runs": [facts(run) for run in work.runs]}))
@@ -81,15 +104,34 @@ def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
     for key, advice in {"seed": "name the seeds with seeds=", "resume": "a sweep continues by itself"}.items():
         if key in pairs:
             problems.append(f"{key}={pairs.pop(key)}: {advice}")
-    own = {key: pairs.pop(key) for key in ("seeds", "jobs") if key in pairs}
-    tree = {key: value if key == "seeds" else plain_value(value) for key, value in own.items()}
-    values = read(SweepConfig, tree, "", problems)
-    config = SweepConfig(**values) if not problems else SweepConfig()
-    seeds = seeds_of(values.get("seeds", "0"), problems)
+    config = taken(pairs, problems)
+    seeds = seeds_of(config.seeds, problems)
     axes = {key: list(dict.fromkeys(pairs.pop(key).split(","))) for key in AXES if key in pairs}
-    cores = len(os.sched_getaffinity(0))
-    others = [f"{key}={value}" for key, value in ({"threads": max(1, cores // config.jobs)} | pairs).items()]
+    others = [f"{key}={value}" for key, value in ({"threads": str(config.threads)} | pairs).items()]
     return config, plan(axes, seeds, others, problems)
+
+
+def taken(pairs: dict[str, str], problems: list[str]) -> SweepConfig:
+    """The settings of the sweep itself, taken out of the words; what is wrong is noted, and the default stands in."""
+    own = {key: pairs.pop(key) for key in ("seeds", "backend", "jobs") if key in pairs}
+    tree: dict[str, Any] = {key: value if key == "seeds" else plain_value(value) for key, value in own.items()}
+    if own.get("backend") == "ray":
+        keys = [key for key in pairs if key.startswith("ray.")]
+        tree["ray"] = {key.removeprefix("ray."): plain_value(pairs.pop(key)) for key in keys}
+    before = len(problems)
+    values = read(SweepConfig, tree, "", problems, {"ray": RayTasksConfig} if "ray" in tree else None)
+    return SweepConfig(**values) if len(problems) == before else SweepConfig(seeds=own.get("seeds", "0"))
+
+
+def launcher_of(config: SweepConfig) -> Launcher:
+    """What starts the runs. Raises ConfigError where Ray is not installed or does not answer."""
+    from dsac.sweep_runner import Processes
+
+    if config.backend == "processes":
+        return Processes(config.jobs or JOBS)
+    from dsac.sweep_ray import RayTasks
+
+    return RayTasks(config.ray.address, config.ray.cpus, config.ray.gpus, config.jobs)
 
 
 def seeds_of(text: str, problems: list[str]) -> list[int]:
@@ -104,19 +146,23 @@ def seeds_of(text: str, problems: list[str]) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def announce(runs: Sequence[Run], config: SweepConfig) -> None:
+def announce(runs: Sequence[Run], slots: int) -> None:
     """The first lines: what there is, what is to be done, and how."""
     done = sum(run.found.finished for run in runs)
     begun = sum(run.found.run is not None for run in runs) - done
     threads = runs[0].planned.config.threads or 1
     print(
         f"sweep of {len(runs)} runs: {done} finished, {begun} to continue, {len(runs) - done - begun} to start; "
-        f"{config.jobs} at a time, {threads} thread{'s' * (threads > 1)} each; logs in {runs[0].planned.folder.parent}",
+        f"{slots} at a time, {threads} thread{'s' * (threads > 1)} each; logs in {runs[0].planned.folder.parent}",
         flush=True,
     )
+
+
+def oversubscribed(runs: Sequence[Run], slots: int) -> str | None:
+    """One line where the runs ask for more threads than there are cores; None otherwise."""
+    threads = max(run.planned.config.threads or 1 for run in runs) * min(slots, len(runs))
     cores = len(os.sched_getaffinity(0))
-    if config.jobs * threads > cores:
-        print(f"warning: {config.jobs} jobs of {threads} threads share {cores} cores", file=sys.stderr)
+    return f"{threads} threads share {cores} cores: fewer jobs, or threads=" if threads > cores else None
 
 
 def facts(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ class Handle(Protocol):
 class Launcher(Protocol):
     """What starts runs, on this machine or on others."""
 
+    def slots(self) -> int: ...
     def start(self, run: Planned) -> Handle: ...
     def close(self) -> None: ...
 
@@ -74,14 +75,26 @@ class Run:
 class Processes:
     """Runs as processes of this machine, each the leader of a group of its own: a Ctrl-C reaches only the sweep."""
 
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def slots(self) -> int:
+        """Runs at a time."""
+        return self.jobs
+
     def start(self, run: Planned) -> Handle:
         run.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "dsac.sweep_worker", str(os.getpid()), str(run.folder), *run.words]
+        command = worker_command(run.folder, run.words)
         with (run.folder / "log.txt").open("ab") as log:
             return Child(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, process_group=0))
 
     def close(self) -> None:
         """Nothing is left to close: every child was waited for."""
+
+
+def worker_command(folder: Path, words: Sequence[str]) -> list[str]:
+    """The command of a run, whose process ends with the one that calls this."""
+    return [sys.executable, "-m", "dsac.sweep_worker", str(os.getpid()), str(folder), *words]
 
 
 class Child:
@@ -98,21 +111,25 @@ class Child:
 
 
 class Sweep:
-    """Carries out planned runs, `jobs` at a time. `show` is called with all of them several times a second."""
+    """Carries out planned runs, as many at a time as the launcher has slots."""
 
-    def __init__(self, planned: Sequence[Planned], launcher: Launcher, jobs: int) -> None:
-        self.launcher, self.jobs, self.stops = launcher, jobs, 0
+    def __init__(self, planned: Sequence[Planned], launcher: Launcher) -> None:
+        self.launcher, self.stops = launcher, 0
         self.runs = [Run(run, find(run.config)) for run in planned]
         for run in self.runs:
             run.state = FINISHED_RUN if run.found.finished else WAITING
 
-    def carry_out(self, show: Any) -> None:
-        """Return when every run has finished, failed or was stopped."""
+    def carry_out(self, show: Callable[[Sequence[Run], int], None]) -> None:
+        """Return when every run has finished, failed or was stopped.
+
+        `show` is called with all of them and the number of slots several times a second.
+        """
         with self.passing_signals_on():
             while True:
+                slots = self.launcher.slots()
                 for run in self.runs:
-                    self.attend(run)
-                show(self.runs)
+                    self.attend(run, slots)
+                show(self.runs, slots)
                 if not self.count(TRAINING) and (self.stops or not self.count(WAITING, ELSEWHERE)):
                     break
                 time.sleep(POLL_SECONDS)
@@ -122,7 +139,7 @@ class Sweep:
         """How many runs are in one of these states."""
         return sum(run.state in states for run in self.runs)
 
-    def attend(self, run: Run) -> None:
+    def attend(self, run: Run, slots: int) -> None:
         """Move one run on, if there is cause to."""
         folder = run.planned.folder
         if run.state in (TRAINING, ELSEWHERE):
@@ -135,7 +152,7 @@ class Sweep:
         if run.state == WAITING and not self.stops:
             if elsewhere(folder):
                 run.state = ELSEWHERE
-            elif self.count(TRAINING, ELSEWHERE) < self.jobs:
+            elif self.count(TRAINING, ELSEWHERE) < slots:
                 self.launch(run)
 
     def launch(self, run: Run) -> None:

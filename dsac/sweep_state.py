@@ -21,12 +21,12 @@ from typing import Any
 import yaml
 
 from dsac import checkpoint, commit
-from dsac.config import GROUPS, TrainConfig, load, to_tree
+from dsac.config import GROUPS, RayConfig, TrainConfig, load, to_tree
 from dsac.sittings import config_hash
 
 MACHINE: dict[str, Any] = {
-    "device": "auto", "threads": None, "accelerate": "eager", "runs": "runs", "keep_checkpoints": 2,
-    "checkpoint_every_env_steps": 1,
+    "experiment": None, "device": "auto", "threads": None, "accelerate": "auto", "runs": "runs",
+    "keep_checkpoints": 2, "checkpoint_every_env_steps": 1,
 }  # fmt: skip
 LOCK_SECONDS = 2.0
 
@@ -46,7 +46,8 @@ class Found:
 
 def identity(config: TrainConfig) -> str:
     """Twelve hex digits that equal configs share, whatever machine they run on."""
-    return config_hash(dataclasses.replace(config, **MACHINE))
+    ray = dataclasses.replace(config.ray, address="local", cpus=1, silent_seconds=1.0)
+    return config_hash(dataclasses.replace(config, **MACHINE, ray=ray if config.collect == "ray" else RayConfig()))
 
 
 def find(config: TrainConfig) -> Found:

@@ -22,8 +22,8 @@ ORDER = (TRAINING, ELSEWHERE, FAILED, STOPPED, FINISHED_RUN, WAITING)
 class View:
     """Shows runs when told to, and says once what became of each. A context manager."""
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs, self.console = jobs, Console(file=sys.stderr)
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
         self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False)
         self.states: dict[int, str] = {}
         self.drawn = -PLAIN_LINE_SECONDS
@@ -36,8 +36,8 @@ class View:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.live.stop()
 
-    def show(self, runs: Sequence[Run]) -> None:
-        """Draw what changed: cheap enough for several times a second."""
+    def show(self, runs: Sequence[Run], slots: int) -> None:
+        """Draw what changed, with `slots` runs at a time: cheap enough for several times a second."""
         if not self.states:
             self.states = {index: run.state for index, run in enumerate(runs)}
         for index, run in enumerate(runs):
@@ -45,13 +45,13 @@ class View:
                 self.states[index] = run.state
                 self.say(event(run))
         if self.console.is_terminal:
-            self.live.update(table(runs, self.jobs, self.console.height), refresh=True)
+            self.live.update(table(runs, slots, self.console.height), refresh=True)
         elif time.monotonic() - self.drawn >= PLAIN_LINE_SECONDS:
             self.drawn = time.monotonic()
             for run in runs:
                 if run.state in (TRAINING, ELSEWHERE):
                     self.say(plain_line(run))
-            self.say(summary(runs, self.jobs))
+            self.say(summary(runs, slots))
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -92,7 +92,7 @@ def seconds_left(run: Run) -> float | None:
     return max(run.planned.config.total_env_steps - run.env_steps, 0) / rate if rate else None
 
 
-def summary(runs: Sequence[Run], jobs: int) -> str:
+def summary(runs: Sequence[Run], slots: int) -> str:
     """How many runs are in which state, and the time left for all.
 
     Runs that wait are taken to go as fast as those of their task and algorithm that have been seen, or as any.
@@ -110,7 +110,7 @@ def summary(runs: Sequence[Run], jobs: int) -> str:
         if pace and run.state in (TRAINING, ELSEWHERE, WAITING):
             steps = run.planned.config.total_env_steps - run.env_steps
             seconds += steps * sum(pace) / len(pace)
-    left = f"  about {clock(seconds / min(jobs, len(runs)))} left" if seconds else ""
+    left = f"  about {clock(seconds / min(slots, len(runs)))} left" if seconds else ""
     return f"{states} of {len(runs)}{left}"
 
 
@@ -119,9 +119,9 @@ def kind_of(run: Run) -> tuple[str, ...]:
     return (run.planned.config.env.id or run.planned.config.env.name, run.planned.config.algo.name)
 
 
-def table(runs: Sequence[Run], jobs: int, height: int) -> Table:
+def table(runs: Sequence[Run], slots: int, height: int) -> Table:
     """The runs, those at work first, as many as fit into `height` lines."""
-    grid = Table(box=None, pad_edge=False, title=summary(runs, jobs), title_justify="left", title_style="bold")
+    grid = Table(box=None, pad_edge=False, title=summary(runs, slots), title_justify="left", title_style="bold")
     for head in ("run", "state"):
         grid.add_column(head, no_wrap=True)
     for head in cells(runs[0]):

@@ -20,8 +20,10 @@ from dsac.signals import Stopping, stopping_on_signals
 from dsac.strict import as_word
 
 if TYPE_CHECKING:
+    from dsac.remote_collector import RemoteCollector
     from dsac.sitting import Outcome
     from dsac.trainer import Task, Trainer
+    from envs.contract import VecEnv
 
 HELP = """\
 python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
@@ -184,20 +186,37 @@ def build(config: TrainConfig) -> Trainer:
     from dsac.accelerate import Updater
     from dsac.algorithms import load as load_algorithm
     from dsac.collector import Collector
-    from dsac.data import derived_seed
-    from dsac.runs import make_worlds
     from dsac.trainer import Trainer
 
     machine.set_up(config)
     device = torch.device(config.device)
-    seeds = [derived_seed(seed, "environment") for seed in config.seeds]
-    worlds = [make_worlds(config.env, config.algo.num_envs, seed, "unit", config.threads) for seed in seeds]
-    collector = Collector(worlds, config.seeds, device)
+    remote = remote_collector(config)
+    collector = remote or Collector(own_worlds(config), config.seeds, device)
     algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
+    if remote:
+        remote.follow(algorithm)
     memory = algorithm.memory(config.algo.num_envs, device)
     algorithm.set_precision(config.precision)
     updater = Updater(algorithm, config.accelerate)
     return Trainer(algorithm, updater, collector, memory, [], config.total_env_steps, config.overlap)
+
+
+def remote_collector(config: TrainConfig) -> RemoteCollector | None:
+    """The collectors in other processes, where the config asks for them. Raises ConfigError where Ray is missing."""
+    if config.collect == "local":
+        return None
+    from dsac.remote_collector import RemoteCollector
+
+    return RemoteCollector(config)
+
+
+def own_worlds(config: TrainConfig) -> list[VecEnv]:
+    """The training worlds of every learner, in this process."""
+    from dsac.data import derived_seed
+    from dsac.runs import make_worlds
+
+    seeds = [derived_seed(seed, "environment") for seed in config.seeds]
+    return [make_worlds(config.env, config.algo.num_envs, seed, "unit", config.threads) for seed in seeds]
 
 
 make_callable(__name__, train)

@@ -10,7 +10,7 @@ import torch
 
 from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import Algorithm, Memory, Metrics
-from dsac.collector import Act, Collector
+from dsac.collector import Act, AnyCollector
 
 Task = Callable[["Trainer"], None]
 
@@ -32,7 +32,7 @@ class Trainer:
         self,
         algorithm: Algorithm,
         updater: Updater,
-        collector: Collector,
+        collector: AnyCollector,
         memory: Memory,
         tasks: Sequence[Task],
         total_env_steps: int,
@@ -73,7 +73,7 @@ class Trainer:
             self.learn()
         self.observe(block)
         self.previous_env_steps = self.env_steps
-        steps = algorithm.horizon * self.collector.num_envs
+        steps = block.reward[:, 0].size
         if learning:
             self.env_steps += steps
         else:

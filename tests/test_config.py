@@ -32,7 +32,7 @@ def settings(algo: str) -> dict[str, tuple[Any, Any, Any]]:
     """Every setting that a user may give, dotted: its type, its range, its default."""
     config = load(compose([f"algo={algo}"]))
     found = {}
-    sections = {"algo": config.algo, "env": config.env, "eval": config.eval, "export": config.export}
+    sections = {name: getattr(config, name) for name in ("algo", "env", "eval", "export", "ray")}
     for section, part in (("", config), *((f"{name}.", part) for name, part in sections.items())):
         hints = typing.get_type_hints(type(part))
         for field in dataclasses.fields(part):

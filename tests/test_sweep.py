@@ -148,6 +148,9 @@ class Scripted:
         self.codes, self.started, self.ended, self.most = codes, [], set(), 0
         self.stopped: list[str] = []
 
+    def slots(self) -> int:
+        return 2
+
     def start(self, run: Planned) -> Any:
         launcher, title = self, run.title
         self.started.append(title)
@@ -175,10 +178,10 @@ class Scripted:
     def close(self) -> None: ...
 
 
-def scripted(tmp_path: Path, codes: dict[str, int], show: Callable[..., None] = lambda runs: None) -> Any:
+def scripted(tmp_path: Path, codes: dict[str, int], show: Callable[..., None] = lambda *_: None) -> Any:
     """A sweep of PPO and SAC with three seeds, two at a time, over scripted runs, carried out."""
     words = ["env=InvertedPendulum", "algo=ppo,sac", "seeds=0..2", f"runs={tmp_path}"]
-    work = sweep_runner.Sweep(sweep.prepare(words)[1], Scripted(codes), 2)
+    work = sweep_runner.Sweep(sweep.prepare(words)[1], Scripted(codes))
     work.carry_out(show)
     return work
 
@@ -205,7 +208,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
 def test_a_stop_reaches_what_runs_and_starts_no_more(tmp_path: Path):
     """Catches a Ctrl-C after which the queue goes on, and a run that is told twice."""
 
-    def interrupt(runs: Any) -> None:
+    def interrupt(*_: Any) -> None:
         if not interrupt.done:
             interrupt.done = True
             os.kill(os.getpid(), signal.SIGINT)
@@ -228,14 +231,14 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path):
     seen = []
     with sweep_state.held(planned[0].folder) as ours:
         assert ours
-        work = sweep_runner.Sweep(planned, Scripted({}), 2)
+        work = sweep_runner.Sweep(planned, Scripted({}))
         for _ in range(5):
             for run in work.runs:
-                work.attend(run)
+                work.attend(run, 2)
             seen.append(work.runs[0].state)
     assert seen == ["training elsewhere"] * 5
     assert work.launcher.started == ["InvertedPendulum ppo seed 1"]
-    work.carry_out(lambda runs: None)
+    work.carry_out(lambda *_: None)
     assert work.launcher.started == ["InvertedPendulum ppo seed 1", "InvertedPendulum ppo seed 0"]
 
 

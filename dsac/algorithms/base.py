@@ -91,6 +91,8 @@ class Algorithm(nn.Module, ABC):
 
     All state is in parameters and buffers, so that state_dict() is the whole of it. `update` reads nothing back to the
     host and never branches on data: the policy delay is a static argument.
+
+    acts_with  what the names of the tensors that `act` reads begin with: sent to remote collectors
     """
 
     Config: ClassVar[type[Any]]
@@ -99,6 +101,7 @@ class Algorithm(nn.Module, ABC):
     warmup_env_steps: int = 0
     delay: int = 1
     head: ClassVar[str] = "tanh"
+    acts_with: ClassVar[tuple[str, ...]] = ("",)
     returns: ReturnNormalizer | None
     actor: MLP
 
@@ -123,6 +126,15 @@ class Algorithm(nn.Module, ABC):
     def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
         """What to do before learning: as `act`, unless an algorithm says otherwise."""
         return self.act(obs, noise)
+
+    def acting_state(self) -> dict[str, Tensor]:
+        """The tensors that `act` reads, by name: those whose names begin with `acts_with`, but no optimizer's."""
+        optimizers = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, Adam))
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if name.startswith(self.acts_with) and not (optimizers and name.startswith(optimizers))
+        }
 
     def process(self, block: Transition) -> Any:
         """What memory is given of a block: the block itself, unless an algorithm adds to it."""

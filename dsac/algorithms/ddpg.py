@@ -35,6 +35,7 @@ class DDPG(OffPolicy):
     """DDPG for S learners side by side."""
 
     Config = DDPGConfig
+    acts_with = ("actor.", "observations.")
     config: DDPGConfig
 
     def __init__(self, spec: EnvSpec, config: DDPGConfig, seeds: Sequence[int]) -> None:

@@ -58,6 +58,7 @@ class DSACT(OffPolicy):
     """DSAC-T for S learners side by side."""
 
     Config = DSACTConfig
+    acts_with = ("actor.", "observations.")
     config: DSACTConfig
     log_alpha: Tensor
     sigma_average: Tensor

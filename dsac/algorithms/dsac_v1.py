@@ -48,6 +48,7 @@ class DSACv1(OffPolicy):
     """DSAC-v1 for S learners side by side."""
 
     Config = DSACv1Config
+    acts_with = ("actor.", "observations.")
     config: DSACv1Config
     log_alpha: Tensor
 

@@ -89,6 +89,7 @@ class PPO(Algorithm):
     """PPO for S learners side by side."""
 
     Config = PPOConfig
+    acts_with = ("actor.", "log_std", "observations.")
     config: PPOConfig
     head = "clip"
     kl_coefficient: Tensor

@@ -42,6 +42,7 @@ class SAC(OffPolicy):
     """SAC for S learners side by side."""
 
     Config = SACConfig
+    acts_with = ("actor.", "observations.")
     config: SACConfig
     log_alpha: Tensor
 

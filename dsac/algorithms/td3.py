@@ -39,6 +39,7 @@ class TD3(OffPolicy):
     """TD3 for S learners side by side."""
 
     Config = TD3Config
+    acts_with = ("actor.", "observations.")
     config: TD3Config
 
     def __init__(self, spec: EnvSpec, config: TD3Config, seeds: Sequence[int]) -> None:

@@ -1,0 +1,53 @@
+"""Ray, on this machine or on a cluster that is there already. The only place that starts or joins one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+from dsac.config import ConfigError
+
+LOCAL = "local"
+CONNECT_SECONDS = 5.0
+
+
+def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[Any, bool]:
+    """The module ray, connected, and whether this call connected it, so that the caller ends it.
+
+    address=local starts a Ray of this process with `cpus`; anything else names a cluster to join.
+
+    object_bytes: what the object store of a Ray of this process holds; None: Ray's own choice.
+    Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
+    no cluster answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports nothing to anybody
+    if address == LOCAL:
+        # How long Ray's helpers look for a head that was killed before they end.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("Ray is not installed: pip install 'dsac[ray]'") from error
+    if ray.is_initialized():
+        return ray, False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
+        return ray, True
+    try:
+        if address != "auto":
+            answers(address)
+        ray.init(address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
+    return ray, True
+
+
+def answers(address: str) -> None:
+    """Raise OSError where nothing listens at host:port, for which Ray itself would look for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ValueError("must be local, auto, or host:port of the head of a cluster")
+    socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
