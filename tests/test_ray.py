@@ -86,6 +86,11 @@ def follows(obs: np.ndarray, action: np.ndarray) -> np.ndarray:
     return found
 
 
+def living(killed: list[int]) -> list[int]:
+    """The collectors that nobody has killed yet."""
+    return sorted(set(processes("ray::CollectorHost")) - set(killed))
+
+
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(1200)])], ids="{}-kills".format
 )
@@ -98,7 +103,7 @@ def test_no_kill_of_a_collector_costs_or_tears_a_transition(kills: int, tmp_path
     draw, killed, at = random.Random(2), [], [0]
 
     def strike(trainer: Any) -> None:
-        if len(killed) < kills and trainer.env_steps > at[0] and (there := processes("ray::CollectorHost")):
+        if len(killed) < kills and trainer.env_steps > at[0] and (there := living(killed)):
             killed.append(draw.choice(there))
             os.kill(killed[-1], signal.SIGKILL)
             at[0] = trainer.env_steps + draw.randrange(2_000)
@@ -141,7 +146,7 @@ def test_a_node_that_leaves_takes_only_its_collectors(cluster: Any, tmp_path: Pa
     gone: list[float] = []
 
     def strike(trainer: Any) -> None:
-        if not gone and len(processes("ray::CollectorHost")) == 6:
+        if not gone and len(living([])) == 6:
             cluster.remove_node(leaving, allow_graceful=False)
             gone.append(time.monotonic())
         if gone and trainer.collector.losses >= 2:
