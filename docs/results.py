@@ -45,11 +45,12 @@ def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
 
 
 def standing(entries: Sequence[Entry], point: float) -> str:
-    """7,126 [6,773, 7,486] (3): the return at so many env steps, and seeds; of several budgets that which ends there."""
-    cuts = [(stages.ends(one.group)[-1], there) for one in entries if (there := stages.cut(one.group, point))]
+    """7,126 [6,773, 7,486] (3): the return at so many env steps, and seeds; of several groups that with most."""
+    told = [one.group for one in entries if point >= stages.first_telling(one.group)]
+    cuts = [there for group in told if (there := stages.cut(group, point))]
     if not cuts:
         return tables.NOTHING
-    _, group = min(cuts, key=lambda found: found[0])
+    group = max(cuts, key=lambda there: len(there.runs))
     return f"{tables.spread(scores.estimate(mean, [final(group)]))} ({len(group.runs)})"
 
 
@@ -112,7 +113,7 @@ def differences(found: Found) -> list[list[str]]:
                     first, second = stages.cut(one.group, point, ours), stages.cut(other.group, point, theirs)
                     if first and second and (both := (final(first).tolist(), final(second).tolist())) not in told:
                         told.append(both)
-                        rows.append([env, f"{one.label} − {other.label}", *against(first, second, point, axis)])
+                        rows.append([env, f"{one.label} minus {other.label}", *against(first, second, point, axis)])
     return rows
 
 
@@ -126,7 +127,7 @@ def against(first: Group, second: Group, point: float, axis: str) -> list[str]:
     pair = scores.pair(first, second)
     place = tables.duration(point) if axis == "time" else f"{point:,.0f} {axis}"
     seeds = f"{len(first.runs)}, {len(second.runs)}"
-    means = " − ".join(tables.number(float(final(group).mean())) for group in (first, second))
+    means = " and ".join(tables.number(float(final(group).mean())) for group in (first, second))
     return [place, seeds, means, tables.spread(pair.difference), tables.spread(pair.probability), pair.verdict]
 
 
@@ -190,7 +191,7 @@ def draw(found: Found, root: Path) -> None:
 
 def blocks(found: Found) -> dict[str, dict[str, str]]:
     """The generated parts of each page, by their names."""
-    columns = ["", "first − second", "at", "seeds", "returns", "difference", "probability of improvement", "first is"]
+    columns = ["", "first minus second", "at", "seeds", "returns", "difference", "probability", "first is"]
     chapters = [chapter(env, entries, found.places[env]) for env, entries in found.tasks.items()]
     remarks = "".join(f"- {remark}\n" for remark in found.remarks)
     return {
@@ -217,7 +218,8 @@ def rewritten(text: str, parts: Mapping[str, str]) -> str:
 if __name__ == "__main__":
     figures.check()
     everything = gathered(ROOT / "docs" / "results")
+    texts = {page: rewritten((ROOT / page).read_text(), parts) for page, parts in blocks(everything).items()}
     draw(everything, ROOT)
-    for page, parts in blocks(everything).items():
-        (ROOT / page).write_text(rewritten((ROOT / page).read_text(), parts))
+    for page, text in texts.items():
+        (ROOT / page).write_text(text)
     print(f"written: {README}, {PAGE}, {', '.join(f'docs/{figure_of(env)}' for env in everything.tasks)}; see git diff")

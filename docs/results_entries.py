@@ -1,4 +1,4 @@
-"""What docs/results/ holds, task by task: groups of runs under the names of the page, and the commands that repeat them."""
+"""What docs/results/ holds: the runs of each task as groups under the names of the page, and what repeats them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from dsac.reproduce import chosen, defaults_of, departures, words
 
 RATES = "rates.json"
 SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
-NOT_SAID = (
-    "total_env_steps",
-    "eval_every_env_steps",
-)  # the table says how far; cadences only where nothing else differs
+NOT_SAID = ("total_env_steps", "eval_every_env_steps")  # only where two groups differ in nothing else
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ def updates(run: Run) -> np.ndarray:
 
 
 def cut(group: Group, limit: float, along: Axis = env_steps) -> Group | None:
-    """The runs of a group that came as far as `limit` along an axis, up to there; None where none did."""
+    """The runs of a group that were evaluated near `limit` along an axis, up to there; None where none was."""
     runs = []
     for run in group.runs:
         place = along(run)
         kept = place <= BEYOND * limit
-        if kept.any() and place[-1] >= REACHED * limit:
+        if kept.any() and place[kept][-1] >= REACHED * limit:
             runs.append(dataclasses.replace(run, **{name: getattr(run, name)[kept] for name in CURVES}))
     return dataclasses.replace(group, runs=tuple(runs)) if runs else None
 
@@ -50,21 +50,25 @@ def ends(group: Group, along: Axis = env_steps) -> list[float]:
     return apart(float(along(run)[-1]) for run in group.runs)
 
 
-def follows_its_budget(group: Group) -> bool:
-    """Whether the learning rate falls over the budget, so that a run means nothing before its end."""
-    return group.settings.get("algo.learning_rate_schedule", "constant") != "constant"
+def first_telling(group: Group) -> float:
+    """The env steps from which on a group may stand beside others: its end, where its learning rate falls until then.
+
+    Half of a run whose learning rate would have fallen is not what a run of half the budget had reached.
+    """
+    constant = group.settings.get("algo.learning_rate_schedule", "constant") == "constant"
+    return 0.0 if constant else REACHED * ends(group)[-1]
 
 
 def meetings(one: Group, other: Group, along: Axis = env_steps, other_along: Axis | None = None) -> list[float]:
     """Where two groups may be compared along an axis: where one of them loses a seed that the other still has.
 
-    On env steps a group whose learning rate follows its budget is asked at its own end only.
+    On env steps that is not before either is `first_telling`.
     """
     other_along = other_along or along
     found = apart(min(ours, theirs) for ours in ends(one, along) for theirs in ends(other, other_along))
     if along is env_steps:
-        last = max([ends(group)[-1] for group in (one, other) if follows_its_budget(group)], default=0.0)
-        found = [point for point in found if point >= REACHED * last]
+        first = max(first_telling(one), first_telling(other))
+        found = [point for point in found if point >= first]
     return found
 
 
