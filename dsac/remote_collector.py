@@ -26,7 +26,7 @@ from dsac.config import TrainConfig, to_tree
 from dsac.data import Transition
 from dsac.ray_cluster import connect
 from dsac.runs import make_worlds
-from envs.contract import EnvironmentFault
+from envs.contract import EnvironmentFault, EnvSpec
 
 FAILURES_IN_A_ROW = 3
 WAIT_SECONDS = 1.0
@@ -188,7 +188,7 @@ class RemoteCollector:
         try:
             block, report = self.ray.get(request, timeout=self.config.ray.silent_seconds)
         except self.ray.exceptions.RayError as error:
-            self.lose(slot, " ".join(str(error).split())[-300:])
+            self.lose(slot, reason(error))
             return None
         slot.answered, slot.failures = True, 0
         return block, report
@@ -281,9 +281,19 @@ class RemoteCollector:
             self.ray.shutdown()
 
 
-def object_bytes(config: TrainConfig, spec: Any) -> int:
-    """What a Ray of this run's own must hold: blocks of all collectors, and 100 MB for policies."""
+def reason(error: Exception) -> str:
+    """What went wrong in a collector, in one line: its own error, or how Ray lost it."""
+    cause = getattr(error, "cause", None)
+    return f"{type(cause).__name__}: {cause}" if cause else str(error).strip().partition("\n")[0]
+
+
+def block_bytes(config: TrainConfig, spec: EnvSpec) -> int:
+    """The size of a block of one collector; on-policy, of all of them."""
     steps = max(config.ray.block_steps, getattr(config.algo, "horizon", 1))
     row = 4 * (2 * spec.obs_dim + spec.action_dim + 1) + 3
-    block = steps * config.learners * config.algo.num_envs * row
-    return int(100e6 + BLOCKS_HELD * config.collectors * block)
+    return int(steps * config.learners * config.algo.num_envs * row)
+
+
+def object_bytes(config: TrainConfig, spec: EnvSpec) -> int:
+    """What a Ray of this run's own must hold: blocks of all collectors, and 100 MB for policies."""
+    return int(100e6 + BLOCKS_HELD * config.collectors * block_bytes(config, spec))

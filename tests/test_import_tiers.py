@@ -22,6 +22,7 @@ TIERS = [
         "dsac.lock",
         "dsac.watchdog",
         "dsac.published",
+        "dsac.ray_keeper",
         "dsac.recipes",
         "dsac.statistics",
     ],
@@ -73,7 +74,7 @@ TIERS = [
     ["dsac.report", "dsac.exporting.writing"],
     ["dsac.sitting"],
     ["dsac.train", "dsac.evaluate", "dsac.compare", "dsac.export", "dsac.bench", "dsac.sweep_runner"],
-    ["dsac.bench_training", "dsac.sweep_ray", "dsac.sweep_worker", "dsac.sweep_view"],
+    ["dsac.bench_collection", "dsac.bench_training", "dsac.sweep_ray", "dsac.sweep_worker", "dsac.sweep_view"],
     ["dsac.sweep"],
     ["dsac"],
 ]
