@@ -158,9 +158,7 @@ class RemoteCollector:
         self.weights = self.ray.put({name: tensor.detach().cpu().numpy() for name, tensor in acting.items()})
 
     def ask(self, slot: Slot, act: str, steps: int) -> None:
-        """Ask a collector for its next block by the newest policy, unless it was given up."""
-        if slot.failures >= FAILURES_IN_A_ROW:
-            return
+        """Ask a collector for its next block by the newest policy."""
         slot.asked_at = time.monotonic()
         slot.request = slot.host.gather.remote(act, steps, slot.generation, self.version, self.weights)
 
@@ -196,7 +194,7 @@ class RemoteCollector:
     def lose(self, slot: Slot, why: str) -> None:
         """Count a collector that is gone, make sure that it is, and let another take its place.
 
-        Raises EnvironmentFault when no collector is left, or on-policy one that is needed, after failures in a row.
+        Raises EnvironmentFault when all, or on-policy one, failed several times in a row.
         """
         self.losses += 1
         slot.failures += 1
@@ -206,10 +204,10 @@ class RemoteCollector:
         self.ray.kill(slot.host)
         slot.host = self.start(slot.index)
         print(f"warning: collector {slot.index} was lost: {why}", file=sys.stderr)
-        given_up = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
-        if len(given_up) == len(self.slots) or (self.synchronous and given_up):
+        failing = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
+        if len(failing) == len(self.slots) or (self.synchronous and failing):
             raise EnvironmentFault(
-                f"{len(given_up)} of {len(self.slots)} collectors failed {FAILURES_IN_A_ROW} times in a row: {why}"
+                f"{len(failing)} of {len(self.slots)} collectors failed {FAILURES_IN_A_ROW} times in a row: {why}"
             )
 
     def note(self, report: Report) -> None:

@@ -215,12 +215,13 @@ def test_when_none_is_left_the_run_ends_with_the_last_error(
 
 
 def test_off_policy_one_that_is_left_carries_on(ray: PretendedRay):
-    """Catches a run that ends with its first collector that cannot be had again."""
+    """Catches a run that ends with its first collector that cannot be had, and one that does not try again."""
     collector, algorithm = remote("sac")
-    ray.fate = lambda host, call: "lost" if host == 1 else "answer"
-    for _ in range(12):
+    ray.fate = lambda host, call: "lost" if host == 1 and call < 20 else "answer"
+    for _ in range(20):
         collector.gather(algorithm.act, 1)
-    assert collector.losses == 3
+    assert collector.losses == len(ray.killed) > 3
+    assert {call["host"].index for call in ray.calls[-3:]} == {0, 1}
 
 
 def test_a_silent_collector_is_replaced(ray: PretendedRay, monkeypatch: pytest.MonkeyPatch):
