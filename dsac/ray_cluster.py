@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from dsac import ray_keeper
 from dsac.config import ConfigError
+from dsac.signals import NUMBERS
 
 LOCAL = "local"
 CONNECT_SECONDS = 5.0
@@ -19,7 +22,7 @@ CONNECT_SECONDS = 5.0
 def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[Any, bool]:
     """The module ray, connected, and whether this call connected it, so that the caller ends it.
 
-    address=local starts a Ray of this process with `cpus`; anything else names a cluster to join.
+    address=local starts a Ray of this process's own with `cpus`; anything else names a cluster to join.
 
     object_bytes: what the object store of a Ray of this process holds; None: Ray's own choice.
     Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
@@ -29,18 +32,23 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     if ray.is_initialized():
         return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == LOCAL:
-        # How long collectors look for a Ray that was killed before they end.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
-        ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
-        ray_keeper.keep()
-        return ray, True
+    here = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in NUMBERS if here}
     try:
-        if address != "auto":
-            answers(address)
-        ray.init(address, **quiet)
+        if address == LOCAL:
+            # How long collectors look for a Ray that was killed before they end.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
+            sizes = {"num_cpus": cpus, "object_store_memory": object_bytes}
+            ray.init(ray_keeper.keep({"address": LOCAL, "include_dashboard": False, **sizes, **quiet}), **quiet)
+        else:
+            if address != "auto":
+                answers(address)
+            ray.init(address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
+    finally:
+        for number, handler in handlers.items():  # Ray puts its own in front of them
+            signal.signal(number, handler)
     return ray, True
 
 

@@ -1,60 +1,56 @@
-"""Ends what a Ray of one process leaves behind when that is killed: some of its helpers would stay for a minute.
+"""A Ray of one process's own, in a session of its own: what stops that process does not reach Ray, its end does.
 
-python -m dsac.ray_keeper pid:start ... waits until its standard input is closed, which it is however its parent ends.
+python -m dsac.ray_keeper <ray.init's settings as JSON> starts Ray, prints its address, and ends all of it once standard
+input is closed, which it is however its parent ends. Left alone, some of Ray's helpers would stay for a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+import threading
+from typing import Any
 
-PATIENCE_SECONDS = 4.0  # for those that end by themselves
+ADDRESS = "address of Ray: "
+PATIENCE_SECONDS = 4.0  # for Ray's own way to end
 
 
-def keep() -> None:
-    """Have all that this process has started by now end when it ends."""
-    marks = [f"{pid}:{begun(pid)}" for pid in descendants(os.getpid())]
-    command = [sys.executable, "-m", "dsac.ray_keeper", *marks]
+def keep(settings: dict[str, Any]) -> str:
+    """Start Ray with these settings of ray.init, for as long as this process lasts; its address.
+
+    Raises RuntimeError if it does not start; why is on standard error.
+    """
     reading, _writing = os.pipe()  # the kernel closes the other end, nobody else
-    subprocess.Popen(command, stdin=reading, start_new_session=True)  # out of reach of a Ctrl-C
+    command = [sys.executable, "-m", "dsac.ray_keeper", json.dumps(settings)]
+    keeper = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, text=True, start_new_session=True)
     os.close(reading)
-
-
-def descendants(parent: int) -> list[int]:
-    """The processes that descend from one."""
-    found: list[int] = []
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in children.read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found
-
-
-def begun(pid: int) -> str | None:
-    """When a process began, in ticks, which tells it from a later one of that number; None where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
+    assert keeper.stdout is not None
+    for line in keeper.stdout:  # Ray itself may say something first
+        if line.startswith(ADDRESS):
+            return line.removeprefix(ADDRESS).strip()
+    raise RuntimeError("Ray did not start")
 
 
 def main() -> int:
-    marks = [mark.split(":") for mark in sys.argv[1:]]
+    import ray
+
+    ray.init(**json.loads(sys.argv[1]))
+    print(ADDRESS + ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
-    patience = time.monotonic() + PATIENCE_SECONDS
-    while left := [int(pid) for pid, start in marks if begun(int(pid)) == start]:
-        if time.monotonic() > patience:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            break
-        time.sleep(0.1)
+    threading.Timer(PATIENCE_SECONDS, end).start()
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+    end()
     return 0
+
+
+def end() -> None:
+    """Kill the whole session, this process last of all."""
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

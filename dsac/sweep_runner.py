@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsac.exit_codes import FINISHED, RESUMABLE
+from dsac.signals import NUMBERS
 from dsac.sweep_plan import Planned
 from dsac.sweep_state import Found, elsewhere, find, read_status
 
@@ -21,7 +22,6 @@ POLL_SECONDS = 0.2
 FINISHED_RUN, TRAINING, ELSEWHERE, WAITING, STOPPED, FAILED = (
     "finished", "training", "training elsewhere", "waiting", "stopped", "failed",
 )  # fmt: skip
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Handle(Protocol):
@@ -189,7 +189,7 @@ class Sweep:
                 if run.state == TRAINING and run.handle is not None:
                     run.handle.stop()
 
-        before = {number: signal.signal(number, handle) for number in SIGNALS}
+        before = {number: signal.signal(number, handle) for number in NUMBERS}
         try:
             yield
         finally:

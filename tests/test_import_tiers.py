@@ -47,7 +47,7 @@ TIERS = [
         "dsac.saved_config",
         "dsac.signals",
     ],
-    ["dsac.sittings"],
+    ["dsac.ray_cluster", "dsac.sittings"],
     [
         "dsac.collector_host",
         "dsac.guard",
@@ -90,7 +90,7 @@ ONLY_IN = {
     "onnx": {"dsac.exporting.onnx_graph"},
     "onnxruntime": {"dsac.controller"},
     "pickle": set(),
-    "ray": {"dsac.ray_cluster"},
+    "ray": {"dsac.ray_cluster", "dsac.ray_keeper"},
 }
 KNOW_NO_ALGORITHM = ["dsac.trainer", "dsac.collector", "dsac.replay", "dsac.replay_kernels", "dsac.rollout"]
 

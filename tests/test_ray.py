@@ -19,7 +19,6 @@ import pytest
 from small_runs import final_state, only_run, rows, small_config, small_words, train
 
 from dsac import exit_codes, ray_cluster, sweep
-from dsac.ray_keeper import begun, descendants
 from dsac.replay_kernels import TRANSITION
 from dsac.sweep_ray import RayTasks
 from dsac.sweep_runner import Sweep
@@ -46,6 +45,21 @@ def processes(words: str) -> list[int]:
         if words in line and path.name != str(os.getpid()):
             found.append(int(path.name))
     return found
+
+
+def descendants(parent: int) -> list[int]:
+    """The processes that descend from one."""
+    lists = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    children = [int(child) for child in " ".join(lists).split()]
+    return children + [pid for child in children for pid in descendants(child)]
+
+
+def begun(pid: int) -> str | None:
+    """When a process began, which tells it from a later one of that number; None where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
 def wait_for(condition: Callable[[], Any], tries: int = 2400) -> Any:
@@ -160,17 +174,33 @@ def test_a_node_that_leaves_takes_only_its_collectors(cluster: Any, tmp_path: Pa
     assert int(final_state(only_run(tmp_path))["env_steps"]) >= gone[1] + 400
 
 
-def test_killing_the_learner_leaves_nothing(tmp_path: Path):
-    """Catches collectors and servers of Ray that outlive the run they belong to."""
+@pytest.fixture
+def learner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A training with two collectors on a Ray of its own, in a process group of its own, as a shell starts it."""
     words = small_words(tmp_path, "ppo", "collect=ray", "collectors=2", "total_env_steps=1e9", "accelerate=eager")
-    learner = subprocess.Popen([sys.executable, "-m", "dsac.train", *words], stderr=subprocess.PIPE, text=True)
-    assert learner.stderr is not None
-    wait_for(lambda: "env steps/s" in learner.stderr.readline())
+    command = [sys.executable, "-m", "dsac.train", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        assert process.stderr is not None
+        wait_for(lambda: "env steps/s" in process.stderr.readline())
+        yield process
+        process.kill()
+
+
+def test_killing_the_learner_leaves_nothing(learner: subprocess.Popen[str]):
+    """Catches collectors and servers of Ray that outlive the run they belong to."""
     started = {pid: begun(pid) for pid in (learner.pid, *descendants(learner.pid))}
     assert len(started.keys() & set(processes("ray::CollectorHost"))) == 2
     learner.kill()
-    learner.communicate()
+    learner.wait()
     wait_for(lambda: not [pid for pid in started if begun(pid) == started[pid]], tries=200)  # ten seconds
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_group_saves(number: signal.Signals, learner: subprocess.Popen[str], tmp_path: Path):
+    """Catches a Ctrl-C, or a scheduler's SIGTERM, that ends Ray before the run is saved."""
+    os.killpg(learner.pid, number)
+    assert learner.wait(60) == exit_codes.RESUMABLE
+    assert int(final_state(only_run(tmp_path))["env_steps"]) > 0
 
 
 @pytest.mark.usefixtures("cluster")
