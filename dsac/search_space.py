@@ -152,9 +152,10 @@ def dimension(key: str, entry: Any, base: Mapping[str, Any], problems: list[str]
     if not isinstance(entry, dict):
         problems.append(f"space: {key}={shown(entry)} must be {{low: ..., high: ...}} or {{choices: [...]}}")
         return None
-    before = len(problems)
-    values = read(RangeText, entry, f"space: {key}.", problems)
-    return number_range(key, RangeText(**values), base, problems) if len(problems) == before else None
+    wrong: list[str] = []
+    values = read(RangeText, entry, f"{key}.", wrong)
+    problems += [f"space: {problem}" for problem in wrong]
+    return None if wrong else number_range(key, RangeText(**values), base, problems)
 
 
 def choices(key: str, values: Any, base: Mapping[str, Any], problems: list[str]) -> Choices | None:

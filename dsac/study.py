@@ -180,13 +180,18 @@ class Study:
     def importance(self) -> dict[str, float]:
         """Each field's share in what makes a trial one of the best quarter, after PED-ANOVA (arXiv 2304.10255).
 
-        Empty where fewer than five trials are complete.
+        Empty where fewer than five trials are complete, or no quarter of them stands out.
         """
         complete = [trial for trial in self.trials() if trial.state == COMPLETE]
         if len(complete) < ENOUGH_FOR_IMPORTANCE:
             return {}
         evaluator = self.optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
-        return dict(self.optuna.importance.get_param_importances(self.study, evaluator=evaluator))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                return dict(self.optuna.importance.get_param_importances(self.study, evaluator=evaluator))
+            except UserWarning:  # the best quarter is all of them: their values are equal
+                return {}
 
     def close(self) -> None:
         """Let the folder go."""

@@ -113,7 +113,7 @@ def taken(
 ) -> tuple[Settings, dict[str, str]]:
     """The settings of the command itself, and the pairs of its other words, which are those of a run.
 
-    What is wrong is noted, and the defaults stand in. name: what carries the runs out
+    What is wrong is noted, and defaults stand in for numbers. name: what carries the runs out
     """
     bad = [word for word in words if "=" not in word]
     problems += [f"{word!r} is not key=value (see --help)" for word in bad]
@@ -123,15 +123,14 @@ def taken(
             problems.append(f"{key}={pairs.pop(key)}: {advice}")
     hints = get_type_hints(schema)
     own = {item.name: pairs.pop(item.name) for item in fields(schema) if item.name != "ray" and item.name in pairs}
-    tree: dict[str, Any] = {
-        key: value if hints[key] in (str, str | None) else plain_value(value) for key, value in own.items()
-    }
+    texts = {key: value for key, value in own.items() if hints[key] in (str, str | None)}
+    tree: dict[str, Any] = {key: texts.get(key, plain_value(value)) for key, value in own.items()}
     if own.get("backend") == "ray":
         keys = [key for key in pairs if key.startswith("ray.")]
         tree["ray"] = {key.removeprefix("ray."): plain_value(pairs.pop(key)) for key in keys}
     before = len(problems)
     values = read(schema, tree, "", problems, {"ray": RayTasksConfig} if "ray" in tree else None)
-    return schema(**values) if len(problems) == before else schema(seeds=own.get("seeds", "0")), pairs
+    return schema(**(values if len(problems) == before else texts)), pairs
 
 
 def launcher_of(config: SweepConfig) -> Launcher:

@@ -125,8 +125,8 @@ def conclude(job: Job, study: Study, outside: Sequence[str], as_json: bool) -> i
             print(f"warning: {recipe.kept} is not as it was written from this study, and stays")
         if recipe:
             print(f"recipe: {recipe.path}")
-            for line in found.commands:
-                print(line)
+            for what, line in found.commands.items():
+                print(f"{what}: {line}")
     if recipe:
         return FINISHED
     return next((trial.code for trial in found.trials if trial.code), FINISHED)

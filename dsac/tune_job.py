@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ Config = TypeVar("Config", bound=Any)
 class Job:
     """A study to be carried out or reported.
 
-    base   the config of the command's own words, with its first seed
-    words  those that every run has, without seed and place
+    base     the config of the command's own words, with its first seed
+    words    those that every run has, without seed and place
+    command  the line that began it
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Job:
     seeds: tuple[int, ...]
     sampler: str
     pruner: str
+    command: str
 
     def base_settings(self) -> dict[str, Any]:
         """Each field's value in the command's own words."""
@@ -66,7 +69,7 @@ class Job:
             "sampler": self.sampler,
             "pruner": self.pruner,
         }
-        return {"decides": decides, "words": list(self.words)}
+        return {"decides": decides, "words": list(self.words), "command": self.command}
 
 
 def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
@@ -90,7 +93,8 @@ def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
     base = plan({}, seeds, [*others, *runs], problems)[0].config
     name = config.study or f"{env_name(base.env)}-{base.algo.name}"
     folder = Path(base.runs).expanduser() / "tune" / name
-    return config, Job(folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner)
+    command = f"python -m dsac.tune {shlex.join(words)}"
+    return config, Job(folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner, command)
 
 
 def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -> Job:
@@ -110,7 +114,7 @@ def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -
     space: Space = {key: Choices(tuple(part["words"])) if "words" in part else Range(**part) for key, part in parts}
     seeds = tuple(asked["seeds"])
     base = plan({}, seeds, [*record["words"], f"runs={runs}"])[0].config
-    return Job(folder, space, base, tuple(record["words"]), seeds, asked["sampler"], asked["pruner"])
+    return Job(folder, space, base, tuple(record["words"]), seeds, asked["sampler"], asked["pruner"], record["command"])
 
 
 def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, Recipe | None]:
@@ -123,13 +127,13 @@ def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, 
     planned = job.plan(best.number, best.settings)
     config = dataclasses.replace(planned[0].config, threads=threads_of(planned[0]))
     words = dict(word.split("=", 1) for word in job.words) | {"runs": job.base.runs}
-    own = tune_recipe.text_of(job.folder.name, best, config, job.seeds, f"study folder: {job.folder}")
+    own = tune_recipe.text_of(job.folder.name, best, config, job.seeds, job.command)
     recipe = tune_recipe.write(job.folder, own)
     fresh = tune_recipe.fresh_seeds(job.seeds, config.learners)
-    lines = (
-        "confirm: " + tune_recipe.command("sweep", recipe, config, words, seeds=fresh),
-        "next: " + tune_recipe.command("train", recipe, config, words, seed=str(config.seed)),
-    )
+    lines = {
+        "confirm": tune_recipe.command("sweep", recipe, config, words, seeds=fresh),
+        "next": tune_recipe.command("train", recipe, config, words, seed=str(config.seed)),
+    }
     return dataclasses.replace(found, commands=lines), recipe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import yaml
 
 from dsac import commit
-from dsac.config import TrainConfig, compose, conf_folder, modules_named, to_tree
+from dsac.config import EnvConfig, TrainConfig, compose, conf_folder, modules_named, to_tree
 from dsac.statistics import bootstrap_interval, interquartile_mean
 from dsac.strict import flat, lists, shown
 from dsac.study import Trial
@@ -40,7 +41,7 @@ def settings_tree(config: TrainConfig) -> dict[str, Any]:
     named = modules_named(ours)
     choices = [f"env={ours['env']['name']}", f"algo={ours['algo']['name']}"]
     plain = compose([*choices, "experiment=null", *(f"{key}={value}" for key, value in named.items() if key != "algo")])
-    defaults = flat(plain)
+    defaults = {f"env.{field.name}": field.default for field in dataclasses.fields(EnvConfig)} | flat(plain)
     tree: dict[str, Any] = {"env": {"name": ours["env"]["name"]}, "algo": {"name": ours["algo"]["name"]}}
     for key, value in flat(ours).items():
         section, _, name = key.rpartition(".")
@@ -102,7 +103,8 @@ def in_checkout() -> bool:
 def command(door: str, recipe: Recipe, config: TrainConfig, words: Mapping[str, str], **others: str) -> str:
     """A command line with the recipe, the choices and the words that a recipe cannot hold."""
     own = to_tree(config)
-    kept = {key: words[key] for key in ("runs", "device", "accelerate") if key in words}
+    kept = {key: words[key] for key in ("device", "accelerate") if key in words}
+    kept |= {"runs": words["runs"]} if words["runs"] != TrainConfig.runs else {}
     named = {"env": own["env"]["name"], "algo": own["algo"]["name"]} | modules_named(own)
     given = {"experiment": recipe.name} | named | others | {"threads": shown(config.threads)} | kept
     return f"python -m dsac.{door} " + shlex.join(f"{key}={value}" for key, value in given.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Findings:
 
     importance  each field's share, empty where there are too few trials
     outside     fields whose value in the command's own words lies outside of the space: there is no base trial then
-    commands    lines to type: the next, and how to confirm the best
+    commands    lines to type, each by what it is for
     """
 
     name: str
@@ -33,7 +33,7 @@ class Findings:
     trials: Sequence[Trial]
     importance: Mapping[str, float]
     outside: Sequence[str]
-    commands: Sequence[str] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:
@@ -71,7 +71,7 @@ def write(folder: Path, found: Findings) -> list[Path]:
     if figures.installed() and any(trial.value is not None for trial in found.trials):
         from dsac.tune_figure import draw
 
-        paths.append(draw(found, folder))
+        paths.append(draw(found.trials, found.space, folder))
     commit.write_text(paths[0], markdown(found, with_figure=len(paths) > 2))
     commit.write_text(paths[1], as_csv(found))
     return paths
@@ -95,9 +95,12 @@ def markdown(found: Findings, with_figure: bool) -> str:
             "2304.10255). With a few dozen trials it is a hint."
         )
     else:
-        parts.append("Too few complete trials.")
+        parts.append("Too few complete trials, or all alike.")
     if found.commands:
-        parts += ["## Next", "```sh\n" + "\n".join(found.commands) + "\n```"]
+        parts += [
+            "## Next",
+            "```sh\n" + "\n".join(f"# {what}\n{line}" for what, line in found.commands.items()) + "\n```",
+        ]
         parts.append(
             "The value of the best trial is too good on average: it was chosen for being the highest on these seeds. "
             "Only seeds that no trial has seen tell what the settings are worth."
