@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ class Recipe:
     kept: Path | None
 
 
-def settings_tree(config: TrainConfig) -> dict[str, Any]:
+def settings_tree(config: TrainConfig, tuned: Collection[str] = ()) -> dict[str, Any]:
     """What a recipe must say for `experiment=<recipe>` alone to give this config, but for seed and machine.
 
-    That is its task and algorithm, and every field that differs from their defaults.
+    That is its task and algorithm, the fields that were tuned, and every other that differs from its default.
     """
     ours = to_tree(config)
     named = modules_named(ours)
@@ -45,7 +45,8 @@ def settings_tree(config: TrainConfig) -> dict[str, Any]:
     tree: dict[str, Any] = {"env": {"name": ours["env"]["name"]}, "algo": {"name": ours["algo"]["name"]}}
     for key, value in flat(ours).items():
         section, _, name = key.rpartition(".")
-        if key in NOT_OF_A_RECIPE or name == "name" or (key in defaults and lists(defaults[key]) == value):
+        usual = key in defaults and lists(defaults[key]) == value
+        if key in NOT_OF_A_RECIPE or name == "name" or (usual and key not in tuned):
             continue
         (tree.setdefault(section, {}) if section else tree)[name] = value
     return {key: value for key, value in tree.items() if key not in NOT_OF_A_RECIPE}
@@ -59,7 +60,7 @@ def text_of(study: str, trial: Trial, config: TrainConfig, seeds: Sequence[int],
         "The best of several trials on the same seeds looks better than it is: confirm it on others.",
         command,
     ]
-    body = yaml.safe_dump(settings_tree(config), sort_keys=False)
+    body = yaml.safe_dump(settings_tree(config, trial.settings), sort_keys=False)
     return "".join(f"# {line}\n" for line in head) + body
 
 

@@ -92,7 +92,7 @@ def markdown(found: Findings, with_figure: bool) -> str:
         parts.append(table(["field", "share", "searched"], rows))
         parts.append(
             "The share of each field in what sets the best quarter of the complete trials apart (PED-ANOVA, arXiv "
-            "2304.10255). With a few dozen trials it is a hint."
+            "2304.10255). Below some dozens of trials that is mostly chance."
         )
     else:
         parts.append("Too few complete trials, or all alike.")

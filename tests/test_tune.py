@@ -242,6 +242,7 @@ def test_the_first_trial_is_the_command_itself(monkeypatch: pytest.MonkeyPatch, 
     assert any(f"a gain of {gained:,.1f}." in line for line in out)
     recipe = yaml.safe_load(Path("runs/tune/x/best.yaml").read_text())
     assert recipe["algo"]["learning_rate"] == float(best["algo.learning_rate"])
+    assert recipe["algo"]["epochs"] == int(best["algo.epochs"])
     report = Path("runs/tune/x/report.md").read_text()
     assert f"| {best['trial']} | complete | " in report
     assert out[-2].startswith("confirm: python -m dsac.sweep experiment=runs/tune/x/best.yaml env=InvertedPendulum ")
