@@ -1,4 +1,4 @@
-# make train · make test · make test-faults · make check: each builds .venv when it is missing or older than what it is made from.
+# make train · make test · make test-faults · make results · make check: each builds .venv when it is missing or older than what it is made from.
 PYTHON ?= python3
 ENV ?= Humanoid
 ALGO ?= dsac_t
@@ -8,7 +8,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: train test test-faults check format clean
+.PHONY: train test test-faults results check format clean
 
 train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_steps=2e6"
 	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
@@ -18,6 +18,9 @@ test: $(STAMP)  ## the whole test suite
 
 test-faults: $(STAMP)  ## the long ones: kills, power cuts, stops and full disks by the hundred
 	$(RUN) -m pytest -m faults -s $(ARGS)
+
+results: $(STAMP)  ## README's and docs/results.md's tables and figures anew, from what lies in docs/results/
+	$(RUN) docs/results.py
 
 check: $(STAMP)  ## what CI runs: lint, types, tests
 	$(RUN) -m ruff check .

@@ -17,6 +17,7 @@ VERBS = {
     "replay": "dsac.bench_replay",
     "envs": "dsac.bench_environments",
     "train": "dsac.bench_training",
+    "collect": "dsac.bench_collection",
 }
 HELP = """\
 python -m dsac.bench <verb> [key=value ...] [--json]

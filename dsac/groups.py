@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from dsac.config import ConfigError
+from dsac.config import ConfigError, RayConfig, TrainConfig
 from dsac.results import CURVES, NO_MATTER, Run
 
 NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
 TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")
+AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
+# What a setting was before it came into being: what it is by default.
+DEFAULTS = {
+    prefix + field.name: field.default
+    for prefix, section in (("", TrainConfig), ("ray.", RayConfig))
+    for field in dataclasses.fields(section)
+    if field.default is not dataclasses.MISSING
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,9 @@ class Group:
         ]
 
 
-def grouped(runs: Iterable[Run], until: int | None = None) -> tuple[list[Group], list[str]]:
-    """Group runs by task, algorithm and settings; `until` cuts all at so many env steps.
+def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group], list[str]]:
+    """Group runs by task, algorithm and settings; `until` cuts all at so many env steps,
+    and AS_FAR_AS_EACH takes each as far as it has come.
 
     Returns the groups, tasks in order and DSAC-T first, and a remark for each run that was left out: unfinished, or
     the same seed of the same settings once more, which is no independent run. Raises ConfigError where none is left.
@@ -82,13 +92,13 @@ def grouped(runs: Iterable[Run], until: int | None = None) -> tuple[list[Group],
     return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
 
 
-def trimmed(run: Run, until: int | None, remarks: list[str]) -> Run | None:
+def trimmed(run: Run, until: float | None, remarks: list[str]) -> Run | None:
     """A finished run, or a run up to `until` env steps; None, with a remark, where it does not reach as far.
 
     A run that lacks less than 5% of the way reaches it: its last evaluation is then that of another cadence.
     """
     last, goal = run.env_steps[-1], until or run.settings["total_env_steps"]
-    if until is None and run.finished:
+    if until == AS_FAR_AS_EACH or (until is None and run.finished):
         return run
     kept = run.env_steps <= goal
     if until is not None and kept.any() and last >= 0.95 * goal:
@@ -97,13 +107,13 @@ def trimmed(run: Run, until: int | None, remarks: list[str]) -> Run | None:
     return None
 
 
-def identity(run: Run, until: int | None) -> str:
+def identity(run: Run, until: float | None) -> str:
     """What runs must share to be averaged: all settings that can move returns, and the simulator."""
     budget = run.settings["total_env_steps"] if budgeted(run, until) else None
     return json.dumps([shared(run), simulator(run), budget])
 
 
-def budgeted(run: Run, until: int | None) -> bool:
+def budgeted(run: Run, until: float | None) -> bool:
     """Whether a run's budget matters: not where all are cut before it, unless its learning rate follows it."""
     return until is None or run.settings.get("algo.learning_rate_schedule", "constant") != "constant"
 
@@ -111,10 +121,12 @@ def budgeted(run: Run, until: int | None) -> bool:
 def shared(run: Run) -> dict[str, Any]:
     """The settings that can move returns, without the budget; what is null is as if it were not there.
 
-    An experiment is a name for settings, which are all here.
+    An experiment is a name for settings, which are all here. A run from before a setting had what is now its default.
     """
-    left_out = (*NO_MATTER, "experiment", "total_env_steps")
-    return {key: value for key, value in sorted(run.settings.items()) if key not in left_out and value is not None}
+    settings = {**DEFAULTS, **run.settings}
+    idle = [key for key in settings if key.startswith("ray.")] if settings["collect"] == "local" else []
+    left_out = (*NO_MATTER, *idle, "experiment", "total_env_steps")
+    return {key: value for key, value in sorted(settings.items()) if key not in left_out and value is not None}
 
 
 def simulator(run: Run) -> str:
@@ -124,7 +136,7 @@ def simulator(run: Run) -> str:
     return f"{own}MuJoCo {versions['mujoco']}"
 
 
-def alike(run: Run, until: int | None) -> dict[str, str]:
+def alike(run: Run, until: float | None) -> dict[str, str]:
     """What another group must share to be compared with."""
     task = {key: run.settings[key] for key in TASK if run.settings.get(key)}
     budget = until or run.settings["total_env_steps"]
@@ -132,7 +144,7 @@ def alike(run: Run, until: int | None) -> dict[str, str]:
         "task": " ".join([run.env, *(f"{key}={value}" for key, value in task.items())]),
         "simulator": simulator(run),
         "evaluation": f"{run.settings['eval.episodes']} episodes",
-        "budget": f"{budget:,} env steps",
+        "budget": "as far as each has come" if until == AS_FAR_AS_EACH else f"{budget:,} env steps",
     }
 
 
@@ -151,7 +163,7 @@ def rank(algorithm: str) -> int:
     return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
 
 
-def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: int | None) -> list[str]:
+def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[str]:
     """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings that differ.
 
     What differs is asked among the groups of one algorithm within one task, and then said of all its groups, so that a
@@ -169,7 +181,7 @@ def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: int
     return labels
 
 
-def labelling(runs: Sequence[Run], until: int | None) -> dict[str, Any]:
+def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
     """All that may set one group of an algorithm apart from another; the experiment if all its runs name the same."""
     names = {str(run.settings.get("experiment") or "") for run in runs}
     budget = {"total_env_steps": runs[0].settings["total_env_steps"]} if budgeted(runs[0], until) else {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
+from dsac import ray_keeper
 from dsac.config import ConfigError
 
 LOCAL = "local"
@@ -22,19 +25,15 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
     no cluster answers.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports nothing to anybody
-    if address == LOCAL:
-        # How long Ray's helpers look for a head that was killed before they end.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("Ray is not installed: pip install 'dsac[ray]'") from error
+    ray = imported()
     if ray.is_initialized():
         return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
+        # How long collectors look for a Ray that was killed before they end.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
         ray.init(LOCAL, num_cpus=cpus, object_store_memory=object_bytes, include_dashboard=False, **quiet)
+        ray_keeper.keep()
         return ray, True
     try:
         if address != "auto":
@@ -45,9 +44,35 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     return ray, True
 
 
+def imported() -> Any:
+    """The module ray, which reports nothing to anybody. Raises ConfigError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("Ray is not installed: pip install 'dsac[ray]'") from error
+    return ray
+
+
 def answers(address: str) -> None:
     """Raise OSError where nothing listens at host:port, for which Ray itself would look for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise ValueError("must be local, auto, or host:port of the head of a cluster")
     socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+
+
+@contextlib.contextmanager
+def cluster_here(nodes: int, cpus: int) -> Iterator[Any]:
+    """Ray's test cluster, all on this machine: a head without cores and so many nodes with `cpus` each."""
+    ray = imported()
+    from ray.cluster_utils import Cluster
+
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=cpus)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

@@ -26,7 +26,7 @@ from dsac.config import TrainConfig, to_tree
 from dsac.data import Transition
 from dsac.ray_cluster import connect
 from dsac.runs import make_worlds
-from envs.contract import EnvironmentFault
+from envs.contract import EnvironmentFault, EnvSpec
 
 FAILURES_IN_A_ROW = 3
 WAIT_SECONDS = 1.0
@@ -158,9 +158,7 @@ class RemoteCollector:
         self.weights = self.ray.put({name: tensor.detach().cpu().numpy() for name, tensor in acting.items()})
 
     def ask(self, slot: Slot, act: str, steps: int) -> None:
-        """Ask a collector for its next block by the newest policy, unless it was given up."""
-        if slot.failures >= FAILURES_IN_A_ROW:
-            return
+        """Ask a collector for its next block by the newest policy."""
         slot.asked_at = time.monotonic()
         slot.request = slot.host.gather.remote(act, steps, slot.generation, self.version, self.weights)
 
@@ -188,7 +186,7 @@ class RemoteCollector:
         try:
             block, report = self.ray.get(request, timeout=self.config.ray.silent_seconds)
         except self.ray.exceptions.RayError as error:
-            self.lose(slot, " ".join(str(error).split())[-300:])
+            self.lose(slot, reason(error))
             return None
         slot.answered, slot.failures = True, 0
         return block, report
@@ -196,7 +194,7 @@ class RemoteCollector:
     def lose(self, slot: Slot, why: str) -> None:
         """Count a collector that is gone, make sure that it is, and let another take its place.
 
-        Raises EnvironmentFault when no collector is left, or on-policy one that is needed, after failures in a row.
+        Raises EnvironmentFault when all, or on-policy one, failed several times in a row.
         """
         self.losses += 1
         slot.failures += 1
@@ -206,10 +204,10 @@ class RemoteCollector:
         self.ray.kill(slot.host)
         slot.host = self.start(slot.index)
         print(f"warning: collector {slot.index} was lost: {why}", file=sys.stderr)
-        given_up = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
-        if len(given_up) == len(self.slots) or (self.synchronous and given_up):
+        failing = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
+        if len(failing) == len(self.slots) or (self.synchronous and failing):
             raise EnvironmentFault(
-                f"{len(given_up)} of {len(self.slots)} collectors failed {FAILURES_IN_A_ROW} times in a row: {why}"
+                f"{len(failing)} of {len(self.slots)} collectors failed {FAILURES_IN_A_ROW} times in a row: {why}"
             )
 
     def note(self, report: Report) -> None:
@@ -281,9 +279,19 @@ class RemoteCollector:
             self.ray.shutdown()
 
 
-def object_bytes(config: TrainConfig, spec: Any) -> int:
-    """What a Ray of this run's own must hold: blocks of all collectors, and 100 MB for policies."""
+def reason(error: Exception) -> str:
+    """What went wrong in a collector, in one line: its own error, or how Ray lost it."""
+    cause = getattr(error, "cause", None)
+    return f"{type(cause).__name__}: {cause}" if cause else str(error).strip().partition("\n")[0]
+
+
+def block_bytes(config: TrainConfig, spec: EnvSpec) -> int:
+    """The size of a block of one collector; on-policy, of all of them."""
     steps = max(config.ray.block_steps, getattr(config.algo, "horizon", 1))
     row = 4 * (2 * spec.obs_dim + spec.action_dim + 1) + 3
-    block = steps * config.learners * config.algo.num_envs * row
-    return int(100e6 + BLOCKS_HELD * config.collectors * block)
+    return int(steps * config.learners * config.algo.num_envs * row)
+
+
+def object_bytes(config: TrainConfig, spec: EnvSpec) -> int:
+    """What a Ray of this run's own must hold: blocks of all collectors, and 100 MB for policies."""
+    return int(100e6 + BLOCKS_HELD * config.collectors * block_bytes(config, spec))

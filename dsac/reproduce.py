@@ -24,24 +24,37 @@ def commands(group: Group) -> list[str]:
     """
     by_rest: dict[str, list[int]] = {}
     for run in sorted(group.runs, key=lambda run: run.settings["seed"]):
-        chosen = {"env": group.settings["env.name"], "algo": group.algorithm}
-        experiment = run.settings.get("experiment")
-        known = experiment in choices("experiment")
-        chosen["experiment"] = experiment if known else "null"  # a file may be gone: its settings are given one by one
-        defaults = defaults_of(tuple(as_word(key, value) for key, value in chosen.items()))
-        words = {key: value for key, value in run.settings.items() if key not in (*LEFT_OUT, *chosen)}
-        words |= {"threads": run.facts["threads"], "device": run.facts["device"]}
-        changed = {
-            key: value
-            for key, value in words.items()
-            if not key.endswith(".name") and (key not in defaults or shown(defaults[key]) != shown(value))
-        }
-        given = [as_word(key, value) for key, value in {**chosen, **changed}.items()]
-        line = "python -m dsac.train " + " ".join(shlex.quote(word.replace(", ", ",")) for word in given)
+        settings = {**run.settings, "threads": run.facts["threads"], "device": run.facts["device"]}
+        line = "python -m dsac.train " + words({**chosen(settings), **departures(settings)})
         seeds = by_rest.setdefault(line, [])
         if run.settings["seed"] not in seeds:
             seeds.append(run.settings["seed"])
     return [looped(rest, seeds) for rest, seeds in by_rest.items()]
+
+
+def chosen(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The task, the algorithm and the experiment of a run; null for one that is a file, which may be gone."""
+    experiment = settings.get("experiment")
+    known = experiment if experiment in choices("experiment") else "null"
+    return {"env": settings["env.name"], "algo": settings["algo.name"], "experiment": str(known)}
+
+
+def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, dotted keys, that are not what its task, algorithm and experiment bring."""
+    names = chosen(settings)
+    defaults = defaults_of(tuple(as_word(key, value) for key, value in names.items()))
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in (*LEFT_OUT, *names)
+        and not key.endswith(".name")
+        and (key not in defaults or shown(defaults[key]) != shown(value))
+    }
+
+
+def words(settings: Mapping[str, Any]) -> str:
+    """Settings as a shell takes them."""
+    return " ".join(shlex.quote(as_word(key, value).replace(", ", ",")) for key, value in settings.items())
 
 
 @functools.cache

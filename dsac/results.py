@@ -36,6 +36,7 @@ FORMAT = 1
 NO_MATTER = (
     "seed", "learners", "device", "threads", "accelerate", "runs", "resume", "log_every_env_steps",
     "checkpoint_every_env_steps", "keep_checkpoints", "eval.video", "export.at_best", "export.safe_action",
+    "stall_seconds", "resumes_without_progress", "ray.address", "ray.cpus", "ray.silent_seconds",
 )  # fmt: skip
 
 Array = NDArray[np.float64]

@@ -161,6 +161,31 @@ def test_the_learner_waits_for_none_and_drops_what_is_too_old(ray: PretendedRay)
     assert {call["host"].index for call in ray.calls[-3:]} == {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("algo", "field", "collectors"),
+    [("dsac_t", "return_normalization", 2), ("dsac_t", "return_normalization", 1), ("ppo", "reward_normalization", 2)],
+)
+def test_returns_run_on_in_the_worlds_that_earned_them(algo: str, field: str, collectors: int, ray: PretendedRay):
+    """Catches returns that run on from one collector's worlds to another's, or from one that is gone."""
+    ray.fate = lambda host, call: "lost" if call == 5 else "answer"
+    collector, algorithm = remote(algo, "num_envs=4", f"algo.{field}=true", collectors=collectors)
+    earned: dict[bytes, float] = {}  # by the observation that a world has come to
+    continued = 0
+    for _ in range(7):
+        block = collector.gather(algorithm.act, 5)
+        ended = block.terminated | block.truncated
+        algorithm.observe(*map(torch.tensor, (block.obs, block.reward, ended)))
+        for world, running in enumerate(algorithm.returns.running[0].tolist()):
+            before = earned.get(block.obs[0, 0, world].tobytes(), 0.0)
+            continued += before > 0
+            for reward, end in zip(block.reward[:, 0, world], ended[:, 0, world], strict=True):
+                before = (reward + algorithm.returns.gamma * before) * (not end)
+            assert running == pytest.approx(before)
+            earned[block.next_obs[-1, 0, world].tobytes()] = before
+    assert collector.losses == 1
+    assert continued > 7
+
+
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
 def test_a_lost_collector_is_counted_and_its_successor_plays_other_episodes(algo: str, ray: PretendedRay):
     """Catches a loss that ends the run or is not counted, and a block that is learned from twice."""
@@ -190,12 +215,13 @@ def test_when_none_is_left_the_run_ends_with_the_last_error(
 
 
 def test_off_policy_one_that_is_left_carries_on(ray: PretendedRay):
-    """Catches a run that ends with its first collector that cannot be had again."""
+    """Catches a run that ends with its first collector that cannot be had, and one that does not try again."""
     collector, algorithm = remote("sac")
-    ray.fate = lambda host, call: "lost" if host == 1 else "answer"
-    for _ in range(12):
+    ray.fate = lambda host, call: "lost" if host == 1 and call < 20 else "answer"
+    for _ in range(20):
         collector.gather(algorithm.act, 1)
-    assert collector.losses == 3
+    assert collector.losses == len(ray.killed) > 3
+    assert {call["host"].index for call in ray.calls[-3:]} == {0, 1}
 
 
 def test_a_silent_collector_is_replaced(ray: PretendedRay, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,148 @@
+"""What docs/results/ holds: the runs of each task as groups under the names of the page, and what repeats them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsac import results
+from dsac.groups import AS_FAR_AS_EACH, NAMES, Group, differing_keys, grouped, labelling, rank, shared, shown
+from dsac.reproduce import chosen, defaults_of, departures, words
+
+RATES = "rates.json"
+SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
+NOT_SAID = ("total_env_steps", "eval_every_env_steps")  # only where two groups differ in nothing else
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A group of runs and what it is called: "DSAC-T", "recipe", and the words by which it departs from that."""
+
+    group: Group
+    algorithm: str
+    settings: str
+    words: str
+
+    @property
+    def method(self) -> str:
+        return f"{self.algorithm} {self.settings}".strip()
+
+    @property
+    def label(self) -> str:
+        return self.group.label
+
+    @property
+    def off_policy(self) -> bool:
+        return "algo.updates_per_env_step" in self.group.settings
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How long a method took for so many env steps and updates, under which conditions, and where that is said."""
+
+    env: str
+    label: str
+    env_steps: int
+    updates: int
+    seconds: float
+    conditions: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """All of it; `places` are the folders that have runs of a task."""
+
+    tasks: Mapping[str, Sequence[Entry]]
+    places: Mapping[str, Sequence[str]]
+    remarks: Sequence[str]
+    rates: Sequence[Rate]
+
+
+def gathered(folder: Path) -> Found:
+    """Read every committed folder below `folder`, and its rates, whose form dsac.results decides.
+
+    Runs are grouped by the rules of dsac.compare, finished or not. Raises ValueError for a rate without runs.
+    """
+    places: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob(results.RUNS)):
+        for env in dict.fromkeys(run.env for run in results.read_committed(path.parent)):
+            places.setdefault(env, []).append(str(path.parent.relative_to(folder)))
+    runs, _ = results.read([folder])
+    groups, remarks = grouped(runs, AS_FAR_AS_EACH)
+    tasks = {env: named([group for group in groups if group.env == env]) for env in sorted(places)}
+    path = folder / RATES
+    rates = [Rate(**row) for row in json.loads(path.read_text())["rates"]] if path.is_file() else []
+    known = {(env, entry.label) for env, entries in tasks.items() for entry in entries}
+    if lost := [f"{rate.env} {rate.label}" for rate in rates if (rate.env, rate.label) not in known]:
+        raise ValueError(f"{path}: there are no runs of {', '.join(lost)}")
+    return Found(tasks, places, remarks, rates)
+
+
+def named(groups: Sequence[Group]) -> list[Entry]:
+    """The groups of a task under their names, DSAC-T with the recipe first.
+
+    Groups that would share a name are told apart by all that differs between them.
+    """
+    entries = [entry_of(group) for group in groups]
+    found = []
+    for entry in entries:
+        same = [other.group for other in entries if other.label == entry.label]
+        values = [(group.env, labelling(group.runs, AS_FAR_AS_EACH)) for group in same]
+        own = labelling(entry.group.runs, AS_FAR_AS_EACH)
+        label = " ".join([entry.label, *(shown(key, own.get(key)) for key in differing_keys(values))])
+        found.append(dataclasses.replace(entry, group=dataclasses.replace(entry.group, label=label)))
+    return sorted(found, key=lambda one: (rank(one.group.algorithm), one.words, one.settings != "recipe", one.label))
+
+
+def entry_of(group: Group) -> Entry:
+    """A group under its name, which another group of the task may have, too."""
+    counted, settings = shared(group.runs[0]), group.runs[0].settings
+    departed = {key: value for key, value in departures(settings).items() if key in counted or value is None}
+    said = " ".join(shown(key, value) for key, value in departed.items() if key not in NOT_SAID)
+    entry = Entry(group, NAMES.get(group.algorithm, group.algorithm), settings_of(settings), said)
+    label = f"{entry.method} {said}".strip()
+    return dataclasses.replace(entry, group=dataclasses.replace(group, label=label))
+
+
+def settings_of(settings: Mapping[str, Any]) -> str:
+    """Which settings an algorithm has, "recipe" or "published"; nothing where the two are the same to it."""
+    names = chosen(settings)
+
+    def brought(experiment: str) -> dict[str, Any]:
+        given = names | {"experiment": experiment}
+        tree = defaults_of(tuple(f"{key}={value}" for key, value in given.items()))
+        return {key: value for key, value in tree.items() if key.startswith("algo.")}
+
+    experiment = names["experiment"]
+    return "" if brought("recipe") == brought("paper") else SETTINGS.get(experiment, experiment)
+
+
+def commands(entries: Sequence[Entry]) -> list[str]:
+    """What makes the runs of a task again: a sweep for each set of words, algorithms with the same seeds in one."""
+    seeds: dict[tuple[str, str, str], list[int]] = {}
+    for entry in entries:
+        for run in entry.group.runs:
+            counted = {*shared(run), "total_env_steps"}
+            rest = {key: value for key, value in departures(run.settings).items() if key in counted or value is None}
+            names = chosen(run.settings)
+            head, tail = words({"env": names["env"]}), words({"experiment": names["experiment"], **rest})
+            seeds.setdefault((head, names["algo"], tail), []).append(run.seed)
+    algorithms: dict[tuple[str, str, str], list[str]] = {}
+    for (head, algorithm, tail), numbers in seeds.items():
+        algorithms.setdefault((head, tail, ranged(numbers)), []).append(algorithm)
+    return [
+        f"python -m dsac.sweep {head} algo={','.join(names)} seeds={numbers} {tail}"
+        for (head, tail, numbers), names in algorithms.items()
+    ]
+
+
+def ranged(seeds: Sequence[int]) -> str:
+    """0..2 for 0, 1, 2; otherwise a list."""
+    low, high = min(seeds), max(seeds)
+    whole = len(seeds) > 1 and sorted(seeds) == list(range(low, high + 1))
+    return f"{low}..{high}" if whole else ",".join(map(str, sorted(seeds)))

@@ -1,0 +1,215 @@
+"""README's results and docs/results.md say what docs/results/ holds, and nothing is averaged that differs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import results as page
+import results_entries as entries
+import results_stages as stages
+from made_runs import made_run, made_seeds
+
+from dsac import results
+from dsac.config import to_tree
+from dsac.groups import grouped, shared
+from dsac.strict import flat
+from dsac.sweep import prepare
+
+ROOT = Path(__file__).parent.parent
+HELD = ROOT / "docs" / "results"
+ONE_TO_ONE = ("num_envs=1", "updates_per_env_step=1")
+
+
+@pytest.fixture(scope="module")
+def held() -> entries.Found:
+    """What the repository holds."""
+    return entries.gathered(HELD)
+
+
+def committed(tmp_path: Path) -> entries.Found:
+    """What a folder of made runs says once it is committed."""
+    results.write_committed(tmp_path / "docs" / "made", results.read([tmp_path / "runs"])[0])
+    return entries.gathered(tmp_path / "docs")
+
+
+def table(found: entries.Found, env: str = "Hopper-v5") -> dict[tuple[str, str], list[str]]:
+    """The rows of a task's table by label and env steps: seeds, updates, return, ..."""
+    return {(row[0], row[2]): [row[1], *row[3:]] for row in page.reached(found.tasks[env]).rows}
+
+
+@pytest.mark.parametrize("name", [page.README, page.PAGE])
+def test_pages_are_current(held: entries.Found, name: str):
+    """Catches a folder that was added, or a tool that was changed, without `make results`."""
+    text = (ROOT / name).read_text()
+    assert page.rewritten(text, page.blocks(held)[name]) == text, "make results"
+
+
+def test_every_figure_is_there(held: entries.Found):
+    """Catches a task whose folder was added without `make results`."""
+    assert all((ROOT / "docs" / page.figure_of(env)).is_file() for env in held.tasks)
+
+
+def test_every_run_is_in_one_row(held: entries.Found):
+    """Catches a folder that is passed over, and a run that counts in two groups."""
+    names = [
+        (env, run.name, run.algorithm, run.settings["precision"])
+        for env, found in held.tasks.items()
+        for one in found
+        for run in one.group.runs
+    ]
+    runs = [run for path in HELD.glob("*/runs.json") for run in json.loads(path.read_text())["runs"]]
+    assert len(set(names)) == len(names) == len(runs) - sum("was run twice" in line for line in held.remarks)
+
+
+def test_a_changed_evaluation_changes_every_table(tmp_path: Path, held: entries.Found):
+    """Catches a table that is read from somewhere else."""
+    shutil.copytree(HELD, tmp_path / "results")
+    path = tmp_path / "results" / "humanoid" / "evaluations.csv"
+    lines = path.read_text().splitlines()
+    place = max(index for index, line in enumerate(lines) if line.startswith("0,"))
+    lines[place] = ",".join([*lines[place].split(",")[:4], "-1000000.0"])
+    path.write_text("\n".join(lines) + "\n")
+    doctored, true = page.blocks(entries.gathered(tmp_path / "results")), page.blocks(held)
+    assert doctored[page.README]["headline"] != true[page.README]["headline"]
+    for name in ("differences", "tasks"):
+        assert doctored[page.PAGE][name] != true[page.PAGE][name]
+    assert doctored[page.PAGE]["rates"] == true[page.PAGE]["rates"]
+
+
+def test_precision_and_protocol_stay_apart(tmp_path: Path):
+    """Catches an average over runs that differ in more than the seed, and a name that does not say in what."""
+    runs = tmp_path / "runs"
+    made_seeds(runs, "dsac_t", (100.0, 200.0))
+    made_seeds(runs, "dsac_t", (1000.0,), "precision=bfloat16")
+    made_seeds(runs, "dsac_t", (5000.0,), *ONE_TO_ONE)
+    made_seeds(runs, "ppo", (40.0, 60.0))
+    found = committed(tmp_path)
+    rows = {label: (cells[0], cells[2]) for (label, _), cells in table(found).items()}
+    assert rows == {
+        "DSAC-T published": ("2", "150.0 [100.0, 200.0]"),
+        "DSAC-T published precision=bfloat16": ("1", "1,000"),
+        "DSAC-T published num_envs=1 updates_per_env_step=1.0": ("1", "5,000"),
+        "PPO": ("2", "50.0 [40.0, 60.0]"),
+    }
+    (line,) = page.headline(found.tasks)
+    assert line == ["Hopper-v5", "3,000", "-", "150.0 [100.0, 200.0] (2)", "-", "50.0 [40.0, 60.0] (2)"]
+
+
+def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
+    """Catches one update per env step, or bfloat16, in the row of the default."""
+    for algo, plain, other in (("dsac_t", 100.0, 900.0), ("sac", 50.0, 800.0)):
+        made_seeds(tmp_path / "runs", algo, (plain,), "experiment=recipe")
+        made_seeds(tmp_path / "runs", algo, (other,), "experiment=recipe", *ONE_TO_ONE)
+    first, second = page.headline(committed(tmp_path).tasks)
+    assert first == ["Hopper-v5", "3,000", "100.0 (1)", "-", "50.0 (1)", "-"]
+    assert second == ["Hopper-v5 num_envs=1 updates_per_env_step=1.0", "3,000", "900.0 (1)", "-", "800.0 (1)", "-"]
+
+
+def test_a_seed_that_went_on_alone_has_a_row_of_its_own(tmp_path: Path):
+    """Catches a long run that is cut away, one that is averaged with others that were not there, and half a curve."""
+    made_run(tmp_path / "runs", "dsac_t", (0.0, 10.0, 30.0, 50.0, 70.0, 600.0), seed=0)
+    made_run(tmp_path / "runs", "dsac_t", (0.0, 20.0, 40.0), seed=1)
+    found = committed(tmp_path)
+    assert {key: (cells[0], cells[2]) for key, cells in table(found).items()} == {
+        ("DSAC-T published", "3,000"): ("2", "35.0 [30.0, 40.0]"),
+        ("DSAC-T published", "6,000"): ("1", "600.0"),
+    }
+    curve = stages.whole_curve(found.tasks["Hopper-v5"][0].group)
+    assert curve.x.tolist() == [1000, 2000, 3000, 4000, 5000, 6000]
+    assert curve.mean.tolist() == [0, 15, 35, 50, 70, 600]
+    assert np.isnan(curve.low).tolist() == [False] * 3 + [True] * 3
+
+
+def test_ppo_is_not_asked_half_way(tmp_path: Path):
+    """Catches PPO judged at env steps where its learning rate had not fallen yet; by updates it may be."""
+    made_run(tmp_path / "runs", "ppo", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    made_run(tmp_path / "runs", "ppo", (1.0, 2.0, 30.0))
+    made_run(tmp_path / "runs", "dsac_t", (10.0, 20.0, 90.0))
+    found = committed(tmp_path)
+    assert page.headline(found.tasks)[0][1:] == ["3,000", "-", "90.0 (1)", "-", "30.0 (1)"]
+    told = {(row[1], row[2]): row[4] for row in page.differences(found)}
+    assert told == {
+        ("DSAC-T published minus PPO total_env_steps=3000", "3,000 env steps"): "90.0 and 30.0",
+        ("DSAC-T published minus PPO total_env_steps=6000", "150 updates"): "90.0 and 3.00",
+    }
+
+
+def test_equal_time_follows_the_rates(held: entries.Found):
+    """Catches a time that is not env steps times the rate, or that of another method."""
+    rates = {rate.label: rate for rate in held.rates if rate.env == "Humanoid-v5"}
+    (row,) = [row for row in page.differences(held) if row[1:3] == ["DSAC-T recipe minus PPO", "7 min 00 s"]]
+    steps = 420 / rates["DSAC-T recipe"].seconds * rates["DSAC-T recipe"].env_steps
+    with (HELD / "humanoid" / "evaluations.csv").open() as file:
+        ours = [line for line in csv.DictReader(file) if line["run"] in "012" and float(line["env_steps"]) <= steps]
+    mean = np.mean([[float(line["returns"]) for line in ours if line["run"] == run][-1] for run in "012"])
+    assert row[4].split(" and ")[0] == f"{mean:,.0f}"
+
+
+def test_a_rate_without_runs_is_refused(tmp_path: Path):
+    """Catches a rate under a name that a group no longer has, which would fall out of the page in silence."""
+    made_run(tmp_path / "runs")
+    committed(tmp_path)
+    rate = {"env": "Hopper-v5", "label": "DSAC-T", "env_steps": 1, "updates": 1, "seconds": 1, "conditions": ""}
+    (tmp_path / "docs" / entries.RATES).write_text(json.dumps({"rates": [{**rate, "source": "x"}]}))
+    with pytest.raises(ValueError, match="no runs of Hopper-v5 DSAC-T"):
+        entries.gathered(tmp_path / "docs")
+
+
+def repeated(found: list[entries.Entry]) -> None:
+    """Assert that the commands of a task's page make its runs: as many, with equal settings."""
+    planned = [
+        flat(to_tree(one.config))
+        for command in entries.commands(found)
+        for one in prepare(shlex.split(command.removeprefix("python -m dsac.sweep ")))[1]
+    ]
+    runs = [run for one in found for run in one.group.runs]
+    assert len(planned) == len(runs)
+
+    def made(run: results.Run) -> tuple[str, int, int]:
+        return json.dumps(shared(run)), run.seed, run.settings["total_env_steps"]
+
+    typed = [made(results.Run("", None, 0, settings, {}, {}, *[np.zeros(1)] * 4)) for settings in planned]
+    assert sorted(typed) == sorted(map(made, runs))
+
+
+def test_the_commands_make_the_runs_that_are_held(held: entries.Found):
+    """Catches a command with a setting left out, also once the recipe or a default has moved since the runs."""
+    for found in held.tasks.values():
+        repeated(found)
+
+
+def test_the_commands_make_runs_with_words_of_their_own(tmp_path: Path):
+    """Catches lists, null, seeds of learners and budgets that are lost between runs.json and the shell."""
+    made_run(tmp_path / "runs", "dsac_t", [(1.0, 2.0), (3.0, 4.0)], seed=5)
+    made_run(tmp_path / "runs", "dsac_t", (1.0, 2.0, 3.0), "algo.hidden_sizes=[32,32]", "algo.huber_delta=null")
+    made_run(tmp_path / "runs", "sac", (1.0, 2.0, 3.0), *ONE_TO_ONE, seed=2)
+    made_run(tmp_path / "runs", "sac", (1.0, 2.0), *ONE_TO_ONE, seed=7)
+    made_run(tmp_path / "runs", "td3", (1.0, 2.0, 3.0), "experiment=recipe", "precision=bfloat16")
+    found = committed(tmp_path).tasks["Hopper-v5"]
+    repeated(found)
+    assert any("algo=dsac_t seeds=5..6 " in command for command in entries.commands(found))
+
+
+def test_runs_from_before_a_setting_are_not_parted_from_later_ones(tmp_path: Path):
+    """Catches two groups of one recipe because the later config says collect=local, which was all there was."""
+    for seed in (0, 1):
+        made_run(tmp_path, "dsac_t", seed=seed)
+    first, second = results.read([tmp_path])[0]
+    for key in ("collect", "collectors", "stall_seconds", "ray.block_steps"):
+        del first.settings[key]
+    ((group,), _) = grouped([first, second])
+    assert len(group.runs) == 2
+    second.settings["collect"] = "ray"
+    assert len(grouped([first, second])[0]) == 2
+
+
+def test_a_page_without_its_marks_is_refused():
+    """Catches a block that silently stays what it was."""
+    with pytest.raises(ValueError, match="headline"):
+        page.rewritten("no marks", {"headline": "| table |"})
