@@ -7,8 +7,10 @@ collectors were taken: blocks made while another one had its turn give nobody a 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,9 +54,11 @@ def measure(config: Config) -> dict[str, Any]:
         raise ConfigError(f"work={','.join(sorted(unknown))}: known are collect, train")
     cpus = math.ceil(max(config.collectors) / config.nodes)
     with cluster_here(config.nodes, cpus) as cluster:
-        rows = [
-            row for task in config.tasks for work in config.work for row in race(task, work, cluster.address, config)
-        ]
+        rows = []
+        for task, work in itertools.product(config.tasks, config.work):
+            for row in race(task, work, cluster.address, config):
+                rows.append(row)
+                print(line(row), file=sys.stderr, flush=True)
     return {"versions": timing.versions(), "nodes": config.nodes, "rows": rows}
 
 
@@ -128,14 +132,16 @@ def turn(trainer: Trainer, collectors: int, config: Config) -> float:
     return time.perf_counter() - start
 
 
+def line(row: dict[str, Any]) -> str:
+    """A row for people."""
+    rates = row["env_steps_per_second"]
+    return (
+        f"{row['task']:<16}{row['algo']:<9}{row['work']:<9}{row['collectors']:>11}{rates['local']:>15,.0f}"
+        f"{rates['remote']:>9,.0f}{row['overhead']:>10.1%}{row['policy_lag']:>6.1f}"
+    )
+
+
 def table(report: dict[str, Any]) -> str:
     """The rows for people."""
     head = ("task", "algo", "work", "collectors", "here, steps/s", "remote", "overhead", "lag")
-    lines = ["{:<16}{:<9}{:<9}{:>11}{:>15}{:>9}{:>10}{:>6}".format(*head)]
-    for row in report["rows"]:
-        rates = row["env_steps_per_second"]
-        lines.append(
-            f"{row['task']:<16}{row['algo']:<9}{row['work']:<9}{row['collectors']:>11}{rates['local']:>15,.0f}"
-            f"{rates['remote']:>9,.0f}{row['overhead']:>10.1%}{row['policy_lag']:>6.1f}"
-        )
-    return "\n".join(lines)
+    return "\n".join(["{:<16}{:<9}{:<9}{:>11}{:>15}{:>9}{:>10}{:>6}".format(*head), *map(line, report["rows"])])

@@ -167,9 +167,9 @@ class RemoteCollector:
         while True:
             asked = {slot.request: slot for slot in self.slots if slot.request is not None}
             requests = list(asked)
-            ready, _ = self.ray.wait(requests, num_returns=len(requests), timeout=0, fetch_local=False)
+            ready, _ = self.ray.wait(requests, num_returns=len(requests), timeout=0)
             if not ready:
-                ready, _ = self.ray.wait(requests, num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
+                ready, _ = self.ray.wait(requests, num_returns=1, timeout=WAIT_SECONDS)
             if ready:
                 return min((asked[request] for request in ready), key=lambda slot: slot.asked_at)
             for slot in asked.values():

@@ -55,7 +55,7 @@ class PretendedRay:
     def put(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in weights.items()}
 
-    def wait(self, requests: list[int], num_returns: int, timeout: float, fetch_local: bool) -> tuple[list[int], Any]:
+    def wait(self, requests: list[int], num_returns: int, timeout: float) -> tuple[list[int], Any]:
         ready = [request for request in requests if self.calls[request]["fate"] != "silent"]
         return (ready[::-1] if self.last_first else ready)[:num_returns], None
 
