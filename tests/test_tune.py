@@ -483,3 +483,17 @@ def test_seeds_of_the_sampler_follow_the_trial(tmp_path: Path):
         study.close()
     assert len(set(drawn)) == 4
     assert isinstance(job, Job)
+
+
+def test_the_command_itself_is_never_given_up(tmp_path: Path):
+    """Catches a gain that cannot be told, since the first trial was stopped on the way."""
+    _, job = prepare(words(), tune.TuneConfig)
+    study = Study(tmp_path / "s", job.space, "random", "median", job.record)
+    assert study.begin_with(job.base_settings()) == []
+    base, *others, last = [study.ask() for _ in range(7)]
+    for trial in others:
+        assert not study.report(trial, {64: 10.0})
+        study.complete(trial, 10.0, [10.0])
+    assert study.report(last, {64: 1.0})
+    assert not study.report(base, {64: 1.0})
+    study.close()
