@@ -104,7 +104,7 @@ class MadeRun:
 
     def stop(self) -> None:
         self.launcher.stopped.append(self.planned.title)
-        self.end = exit_codes.RESUMABLE
+        self.end = -signal.SIGTERM  # as of a run that was still starting
 
 
 def by_rate(config: TrainConfig, env_steps: int) -> float:
@@ -216,7 +216,11 @@ def test_fields_keep_their_kind():
     assert job.space["algo.epochs"] == Range(1, 4, 1.0, False, True)
     assert job.space["algo.hidden_sizes"] == Choices(("[8, 8]", "[4]"))
     assert job.base_settings()["algo.num_envs"] == 2  # the word num_envs=2
-    settings = {"algo.learning_rate": repr(1 / 3e3), "algo.num_envs": "4", "algo.hidden_sizes": "[4]"}
+    settings = {
+        "algo.learning_rate": job.space["algo.learning_rate"].word(1 / 3e3),
+        "algo.num_envs": "4",
+        "algo.hidden_sizes": "[4]",
+    }
     algo = job.plan(0, settings)[0].config.algo
     assert (algo.learning_rate, algo.num_envs, algo.hidden_sizes) == (1 / 3e3, 4, (4,))
     assert [job.space["algo.epochs"].holds(value) for value in (1, 4, 5, 2.5, None)] == [
@@ -268,6 +272,7 @@ def test_a_trial_below_the_others_is_given_up(monkeypatch: pytest.MonkeyPatch, c
     found = rows()
     assert [row["state"] for row in found] == ["complete"] * 5 + ["pruned"] * 3
     assert len(launcher.stopped) == 6
+    assert "failed" not in capsys.readouterr().err
     assert {title.split()[-1] for title in launcher.stopped} == {"5", "6", "7"}
     assert float(found[5]["value"]) == pytest.approx(0.1 * 128 + 0.5)
     saved = [sweep_state.find(load(compose(words_of(run)))) for run in made_runs()]
