@@ -8,9 +8,9 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from dsac.exit_codes import FINISHED, RESUMABLE, guarded
 from dsac.fields import at_least, choice
@@ -65,6 +65,9 @@ class SweepConfig:
         return self.ray.cpus if self.backend == "ray" else max(1, len(os.sched_getaffinity(0)) // (self.jobs or JOBS))
 
 
+Settings = TypeVar("Settings", bound=SweepConfig)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
@@ -97,30 +100,37 @@ def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
     """The settings of a sweep and its runs. Raises ConfigError with all that is wrong with any of them."""
     from dsac.sweep_plan import plan
 
-    problems = []
-    if bad := [word for word in words if "=" not in word]:
-        problems += [f"{word!r} is not key=value (see --help)" for word in bad]
-    pairs = {key: value for key, _, value in (word.partition("=") for word in words if word not in bad)}
-    for key, advice in {"seed": "name the seeds with seeds=", "resume": "a sweep continues by itself"}.items():
-        if key in pairs:
-            problems.append(f"{key}={pairs.pop(key)}: {advice}")
-    config = taken(pairs, problems)
+    problems: list[str] = []
+    config, pairs = taken(words, SweepConfig, problems, "a sweep")
     seeds = seeds_of(config.seeds, problems)
     axes = {key: list(dict.fromkeys(pairs.pop(key).split(","))) for key in AXES if key in pairs}
     others = [f"{key}={value}" for key, value in ({"threads": str(config.threads)} | pairs).items()]
     return config, plan(axes, seeds, others, problems)
 
 
-def taken(pairs: dict[str, str], problems: list[str]) -> SweepConfig:
-    """The settings of the sweep itself, taken out of the words; what is wrong is noted, and the default stands in."""
-    own = {key: pairs.pop(key) for key in ("seeds", "backend", "jobs") if key in pairs}
-    tree: dict[str, Any] = {key: value if key == "seeds" else plain_value(value) for key, value in own.items()}
+def taken(
+    words: Sequence[str], schema: type[Settings], problems: list[str], name: str
+) -> tuple[Settings, dict[str, str]]:
+    """The settings of the command itself, and the pairs of its other words, which are those of a run.
+
+    What is wrong is noted, and defaults stand in for numbers. name: what carries the runs out
+    """
+    bad = [word for word in words if "=" not in word]
+    problems += [f"{word!r} is not key=value (see --help)" for word in bad]
+    pairs = {key: value for key, _, value in (word.partition("=") for word in words if word not in bad)}
+    for key, advice in {"seed": "name the seeds with seeds=", "resume": f"{name} continues by itself"}.items():
+        if key in pairs:
+            problems.append(f"{key}={pairs.pop(key)}: {advice}")
+    hints = get_type_hints(schema)
+    own = {item.name: pairs.pop(item.name) for item in fields(schema) if item.name != "ray" and item.name in pairs}
+    texts = {key: value for key, value in own.items() if hints[key] in (str, str | None)}
+    tree: dict[str, Any] = {key: texts.get(key, plain_value(value)) for key, value in own.items()}
     if own.get("backend") == "ray":
         keys = [key for key in pairs if key.startswith("ray.")]
         tree["ray"] = {key.removeprefix("ray."): plain_value(pairs.pop(key)) for key in keys}
     before = len(problems)
-    values = read(SweepConfig, tree, "", problems, {"ray": RayTasksConfig} if "ray" in tree else None)
-    return SweepConfig(**values) if len(problems) == before else SweepConfig(seeds=own.get("seeds", "0"))
+    values = read(schema, tree, "", problems, {"ray": RayTasksConfig} if "ray" in tree else None)
+    return schema(**(values if len(problems) == before else texts)), pairs
 
 
 def launcher_of(config: SweepConfig) -> Launcher:

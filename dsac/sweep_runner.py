@@ -45,6 +45,7 @@ class Run:
 
     code, error    the exit code of a run that failed and the line that says why
     log_starts_at  where the log of the newest sitting begins, in bytes
+    wanted         False once it was withdrawn
     """
 
     planned: Planned
@@ -55,6 +56,7 @@ class Run:
     error: str = ""
     log_starts_at: int = 0
     handle: Handle | None = None
+    wanted: bool = True
 
     @property
     def env_steps(self) -> int:
@@ -115,20 +117,46 @@ class Sweep:
 
     def __init__(self, planned: Sequence[Planned], launcher: Launcher) -> None:
         self.launcher, self.stops = launcher, 0
-        self.runs = [Run(run, find(run.config)) for run in planned]
-        for run in self.runs:
-            run.state = FINISHED_RUN if run.found.finished else WAITING
+        self.runs: list[Run] = []
+        self.add(planned)
 
-    def carry_out(self, show: Callable[[Sequence[Run], int], None]) -> None:
+    def add(self, planned: Sequence[Planned]) -> list[Run]:
+        """Take on more runs; those that are finished already are not trained again."""
+        runs = [Run(run, find(run.config)) for run in planned]
+        for run in runs:
+            run.state = FINISHED_RUN if run.found.finished else WAITING
+        self.runs += runs
+        return runs
+
+    def withdraw(self, run: Run) -> None:
+        """Let a run go no further: one at work saves and stops, one that waits is not begun."""
+        if run.wanted and run.state == TRAINING and run.handle is not None:
+            run.handle.stop()
+        elif run.state in (WAITING, ELSEWHERE):
+            run.state = STOPPED
+        run.wanted = False
+
+    def stop_all(self) -> None:
+        """Start nothing more and stop what runs; the second time at once."""
+        self.stops += 1
+        for run in self.runs:
+            if run.state == TRAINING and run.handle is not None and (run.wanted or self.stops > 1):
+                run.handle.stop()
+
+    def carry_out(
+        self, show: Callable[[Sequence[Run], int], None], feed: Callable[[int], None] = lambda _slots: None
+    ) -> None:
         """Return when every run has finished, failed or was stopped.
 
-        `show` is called with all of them and the number of slots several times a second.
+        Several times a second `feed` is called with the number of slots, and may add and withdraw runs, then `show`
+        with all runs and the slots.
         """
         with self.passing_signals_on():
             while True:
                 slots = self.launcher.slots()
                 for run in self.runs:
                     self.attend(run, slots)
+                feed(slots)
                 show(self.runs, slots)
                 if not self.count(TRAINING) and (self.stops or not self.count(WAITING, ELSEWHERE)):
                     break
@@ -168,6 +196,8 @@ class Sweep:
         run.found = find(run.planned.config)
         if code == FINISHED:
             run.state = FINISHED_RUN
+        elif not run.wanted:
+            run.state = STOPPED
         elif elsewhere(run.planned.folder):
             run.state = ELSEWHERE
         elif code == RESUMABLE or (self.stops and code < 0):
@@ -183,11 +213,8 @@ class Sweep:
         """Ctrl-C, SIGTERM and SIGHUP start nothing more and stop what runs; a second one ends that at once."""
 
         def handle(_number: int, _frame: Any) -> None:
-            self.stops += 1
             os.write(2, b"\nstopping: every run saves; once more to quit at once\n")
-            for run in self.runs:
-                if run.state == TRAINING and run.handle is not None:
-                    run.handle.stop()
+            self.stop_all()
 
         before = {number: signal.signal(number, handle) for number in NUMBERS}
         try:

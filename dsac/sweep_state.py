@@ -46,8 +46,13 @@ class Found:
 
 def identity(config: TrainConfig) -> str:
     """Twelve hex digits that equal configs share, whatever machine they run on."""
+    return config_hash(on_any_machine(config))
+
+
+def on_any_machine(config: TrainConfig) -> TrainConfig:
+    """A config in which what only says how a machine carries it out has the same value for all."""
     ray = dataclasses.replace(config.ray, address="local", cpus=1, silent_seconds=1.0)
-    return config_hash(dataclasses.replace(config, **MACHINE, ray=ray if config.collect == "ray" else RayConfig()))
+    return dataclasses.replace(config, **MACHINE, ray=ray if config.collect == "ray" else RayConfig())
 
 
 def find(config: TrainConfig) -> Found:

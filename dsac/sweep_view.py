@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +20,13 @@ ORDER = (TRAINING, ELSEWHERE, FAILED, STOPPED, FINISHED_RUN, WAITING)
 
 
 class View:
-    """Shows runs when told to, and says once what became of each. A context manager."""
+    """Shows runs when told to, and says once what became of each. A context manager.
 
-    def __init__(self) -> None:
+    head: the line above all runs, made of them and the number of slots; None: `summary`
+    """
+
+    def __init__(self, head: Callable[[Sequence[Run], int], str] | None = None) -> None:
+        self.head = head or summary
         self.console = Console(file=sys.stderr)
         self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False)
         self.states: dict[int, str] = {}
@@ -38,20 +42,18 @@ class View:
 
     def show(self, runs: Sequence[Run], slots: int) -> None:
         """Draw what changed, with `slots` runs at a time: cheap enough for several times a second."""
-        if not self.states:
-            self.states = {index: run.state for index, run in enumerate(runs)}
         for index, run in enumerate(runs):
-            if run.state != self.states[index]:
+            if run.state != self.states.setdefault(index, run.state):
                 self.states[index] = run.state
                 self.say(event(run))
         if self.console.is_terminal:
-            self.live.update(table(runs, slots, self.console.height), refresh=True)
+            self.live.update(table(runs, self.head(runs, slots), self.console.height), refresh=True)
         elif time.monotonic() - self.drawn >= PLAIN_LINE_SECONDS:
             self.drawn = time.monotonic()
             for run in runs:
                 if run.state in (TRAINING, ELSEWHERE):
                     self.say(plain_line(run))
-            self.say(summary(runs, slots))
+            self.say(self.head(runs, slots))
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -119,9 +121,9 @@ def kind_of(run: Run) -> tuple[str, ...]:
     return (run.planned.config.env.id or run.planned.config.env.name, run.planned.config.algo.name)
 
 
-def table(runs: Sequence[Run], slots: int, height: int) -> Table:
+def table(runs: Sequence[Run], title: str, height: int) -> Table:
     """The runs, those at work first, as many as fit into `height` lines."""
-    grid = Table(box=None, pad_edge=False, title=summary(runs, slots), title_justify="left", title_style="bold")
+    grid = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for head in ("run", "state"):
         grid.add_column(head, no_wrap=True)
     for head in cells(runs[0]):

@@ -45,7 +45,9 @@ TIERS = [
         "dsac.ray_cluster",
         "dsac.runs",
         "dsac.saved_config",
+        "dsac.search_space",
         "dsac.signals",
+        "dsac.study_record",
     ],
     ["dsac.ray_cluster", "dsac.sittings"],
     [
@@ -57,7 +59,7 @@ TIERS = [
         "dsac.sweep_state",
         "dsac.timing",
     ],
-    ["dsac.exit_codes", "dsac.exporting.c_library", "dsac.exporting.contract", "dsac.exporting.parity"],
+    ["dsac.exit_codes", "dsac.study", "dsac.exporting.c_library", "dsac.exporting.contract", "dsac.exporting.parity"],
     [
         "dsac.remote_collector",
         "dsac.tasks",
@@ -65,17 +67,27 @@ TIERS = [
         "dsac.bench_environments",
         "dsac.bench_replay",
         "dsac.bench_updates",
+        "dsac.tune_recipe",
     ],
     ["dsac.saver", "dsac.sweep_plan", "dsac.exporting.at_best", "dsac.exporting.request"],
     ["dsac.scores", "dsac.reproduce"],
     ["dsac.calibration", "dsac.comparison"],
     ["dsac.figures", "dsac.tables"],
-    ["dsac.exporting.c_header", "dsac.exporting.onnx_graph", "dsac.exporting.runtimes"],
-    ["dsac.report", "dsac.exporting.writing"],
+    ["dsac.exporting.c_header", "dsac.exporting.onnx_graph", "dsac.exporting.runtimes", "dsac.tune_figure"],
+    ["dsac.report", "dsac.tune_report", "dsac.exporting.writing"],
     ["dsac.sitting"],
     ["dsac.train", "dsac.evaluate", "dsac.compare", "dsac.export", "dsac.bench", "dsac.sweep_runner"],
-    ["dsac.bench_collection", "dsac.bench_training", "dsac.sweep_ray", "dsac.sweep_worker", "dsac.sweep_view"],
-    ["dsac.sweep"],
+    [
+        "dsac.bench_collection",
+        "dsac.bench_training",
+        "dsac.sweep_ray",
+        "dsac.sweep_worker",
+        "dsac.sweep_view",
+        "dsac.tuner",
+    ],
+    ["dsac.sweep", "dsac.tune_view"],
+    ["dsac.tune_job"],
+    ["dsac.tune"],
     ["dsac"],
 ]
 ONLY_IN = {
@@ -83,7 +95,8 @@ ONLY_IN = {
     "omegaconf": {"dsac.config"},
     "gymnasium": {"envs.gymnasium", "dsac.bench_environments", "dsac.bench_training"},
     "jinja2": {"dsac.report"},
-    "matplotlib": {"dsac.figures"},
+    "matplotlib": {"dsac.figures", "dsac.tune_figure"},
+    "optuna": {"dsac.study"},
     "rich": {"dsac.progress", "dsac.sweep_view"},
     "tensorboard": {"dsac.logger"},
     "safetensors": {"dsac.checkpoint", "dsac.segments"},
@@ -154,11 +167,11 @@ def test_the_loop_knows_no_algorithm(module: str):
 
 SEEN = """
 import sys
-import dsac, dsac.compare, dsac.progress, dsac.evaluate, dsac.export, dsac.sweep
+import dsac, dsac.compare, dsac.progress, dsac.evaluate, dsac.export, dsac.sweep, dsac.tune
 from dsac.train import main
-doors = (main, dsac.evaluate.main, dsac.compare.main, dsac.export.main, dsac.sweep.main)
-assert [door(["--help"]) for door in doors] == [0, 0, 0, 0, 0]
-assert not {"torch", "hydra", "gymnasium"} & sys.modules.keys(), "--help"
+doors = (main, dsac.evaluate.main, dsac.compare.main, dsac.export.main, dsac.sweep.main, dsac.tune.main)
+assert [door(["--help"]) for door in doors] == [0] * 6
+assert not {"torch", "hydra", "gymnasium", "optuna"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")
     sys.exit()
