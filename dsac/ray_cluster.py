@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -28,6 +29,11 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
     no cluster answers.
     """
+    if address == LOCAL:
+        # How long collectors look for a Ray that was killed before they end; and a secret of this process's Ray alone.
+        own = {"gcs_rpc_server_reconnect_timeout_s": "3", "AUTH_MODE": "token", "AUTH_TOKEN": secrets.token_hex(32)}
+        for name, value in own.items():
+            os.environ.setdefault(f"RAY_{name}", value)
     ray = imported()
     if ray.is_initialized():
         return ray, False
@@ -36,8 +42,6 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     handlers = {number: signal.getsignal(number) for number in NUMBERS if here}
     try:
         if address == LOCAL:
-            # How long collectors look for a Ray that was killed before they end.
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
             sizes = {"num_cpus": cpus, "object_store_memory": object_bytes}
             ray.init(ray_keeper.keep({"address": LOCAL, "include_dashboard": False, **sizes, **quiet}), **quiet)
         else:

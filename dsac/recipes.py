@@ -11,6 +11,8 @@ import yaml
 
 from dsac.strict import plain_value
 
+CHOSEN = ("algorithms", "environments")  # sections of which a run takes one part each
+
 
 def recipe_path(name: str, folder: Path) -> Path:
     """The file behind experiment=<name>: a name below `folder`, or a path that ends in .yaml. Raises ValueError."""
@@ -34,6 +36,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ValueError(str(error).splitlines()[0]) from error
     if not isinstance(tree, dict):
         raise ValueError("it holds no settings")
+    for key in CHOSEN:
+        named = tree.get(key, {})
+        if not isinstance(named, dict) or not all(isinstance(section, dict) for section in named.values()):
+            raise ValueError(f"{key} must name sections of keys")
     return {str(key): plain_leaves(value) for key, value in tree.items()}
 
 
@@ -47,11 +53,13 @@ def plain_leaves(tree: Any) -> Any:
 def merge(tree: dict[str, Any], recipe: Mapping[str, Any]) -> None:
     """Set in `tree` what the recipe says; a section takes its keys one by one and keeps its own name.
 
-    Of the section `algorithms` it takes what stands there for the tree's algorithm, into the section `algo`.
+    Of the section `algorithms` it takes what stands there for the tree's algorithm, into the section `algo`, and for
+    these algorithms what stands in `environments` for the tree's task.
     """
-    own = recipe.get("algorithms", {}).get(tree["algo"]["name"], {})
-    for key, value in [("algo", own), *recipe.items()]:
-        if key == "algorithms":
+    own = recipe.get("algorithms", {}).get(tree["algo"]["name"])
+    here = {} if own is None else recipe.get("environments", {}).get(tree["env"]["name"], {})
+    for key, value in [("algo", {**(own or {}), **here}), *recipe.items()]:
+        if key in CHOSEN:
             continue
         section = tree.get(key)
         if isinstance(section, dict) and isinstance(value, dict):

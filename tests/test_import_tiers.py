@@ -42,7 +42,6 @@ TIERS = [
         "dsac.initial_weights",
         "dsac.machine",
         "dsac.progress",
-        "dsac.ray_cluster",
         "dsac.runs",
         "dsac.saved_config",
         "dsac.search_space",

@@ -94,6 +94,8 @@ def test_names_are_those_of_the_folder(recipe: Path, tmp_path: Path, monkeypatch
         ("env: {name: gymnasium, id: 'evil:Name-v0'}", "name it again, env.id=evil:Name-v0"),
         ("env: {name: custom, task: evil.task}", "name it again, env.task=evil.task"),
         ("seed: ${oc.env:HOME}", "seed="),
+        ("algorithms: [sac]", "algorithms must name sections of keys"),
+        ("environments: {Hopper: 1}", "environments must name sections of keys"),
     ],
 )
 def test_a_bad_recipe_is_refused(text: str, said: str, tmp_path: Path):
@@ -124,3 +126,14 @@ def test_a_recipe_for_several_algorithms_sets_those_of_the_one_chosen(tmp_path: 
     taus = [load(compose([f"experiment={path}", f"algo={algo}"])).algo.tau for algo in ("sac", "td3", "ddpg")]
     assert taus == [0.1, 0.2, 0.005]
     assert load(compose([f"experiment={path}", "algo=sac", "algo.tau=0.3"])).algo.tau == 0.3
+
+
+def test_a_recipe_for_several_tasks_reaches_its_own_algorithms_on_them(tmp_path: Path):
+    """Catches settings of one task that reach another, or an algorithm that the recipe does not tune."""
+    path = tmp_path / "several.yaml"
+    path.write_text("algorithms:\n  sac: {tau: 0.1, gamma: 0.9}\nenvironments:\n  Hopper: {gamma: 0.5}\n")
+    for env, algo, gamma in (("Hopper", "sac", 0.5), ("Ant", "sac", 0.9), ("Hopper", "ppo", 0.99)):
+        assert load(compose([f"experiment={path}", f"env={env}", f"algo={algo}"])).algo.gamma == gamma
+    assert load(compose([f"experiment={path}", "env=Hopper", "algo=sac", "algo.gamma=0.7"])).algo.gamma == 0.7
+    assert not load(compose(["env=HalfCheetah"])).algo.observation_normalization
+    assert load(compose(["env=HalfCheetah", "algo=ppo"])).algo.observation_normalization
