@@ -122,10 +122,10 @@ def last_evaluation(path: Path) -> tuple[int, float]:
     last = (-1, float("nan"))
     try:
         with path.open() as file:
-            for row in csv.reader(file):
-                if len(row) == 5 and row[3] == "eval/return":
+            for row in csv.reader(line for line in file if line.endswith("\n")):  # the last may be half written
+                if row[3] == "eval/return":
                     last = (int(row[0]), float(row[4]))
-    except (OSError, ValueError):  # not there yet, or its last line is half written
+    except OSError:  # not there yet
         pass
     return last
 

@@ -94,7 +94,8 @@ def carried_out(config: TuneConfig, job: Job, study: Study, outside: Sequence[st
     launcher = launcher_of(config)
     closed = sum(trial.state != "open" for trial in study.trials())
     again = f", {closed} closed, {study.asked - closed} to continue" if study.asked else ""
-    print(f"study {job.folder.name}: {config.trials} trials of {len(job.seeds)} runs{again}; {job.folder}", flush=True)
+    runs = f"{len(job.seeds)} run{'s' * (len(job.seeds) > 1)}"
+    print(f"study {job.folder.name}: {config.trials} trials of {runs}{again}; {job.folder}", flush=True)
     for key in outside:
         print(
             f"warning: {key} of this command lies outside of {job.space[key]}: no trial takes its settings", flush=True
