@@ -16,9 +16,10 @@ import torch
 from dsac import machine, timing
 from dsac.accelerate import Updater
 from dsac.algorithms.base import Algorithm
-from dsac.config import TrainConfig, compose, load
+from dsac.config import compose, load
 from dsac.data import Batch
 from dsac.fields import at_least, positive
+from dsac.settings import TrainConfig
 
 HELP = """\
 python -m dsac.bench update [tasks=Humanoid,HalfCheetah] [algo=dsac_t] [modes=eager,compile] [precisions=float32]

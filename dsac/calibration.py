@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsac import statistics
-from dsac.config import ConfigError, EnvConfig, load
+from dsac.config import ConfigError, load
 from dsac.groups import Group
 from dsac.results import CALIBRATION, Run
 from dsac.saved_config import saved
 from dsac.scores import Estimate, estimate
+from dsac.settings import EnvConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

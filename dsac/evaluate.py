@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dsac.callable_module import make_callable
-from dsac.config import ConfigError, EnvConfig, refuse_shadowed_envs
+from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, guarded
 from dsac.fields import at_least, choice
 from dsac.saved_config import saved
+from dsac.settings import EnvConfig
 from dsac.strict import as_word, plain_value, read
 
 HELP = """\

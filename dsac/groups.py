@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dsac.config import ConfigError, RayConfig, TrainConfig
+from dsac.config import ConfigError
 from dsac.results import CURVES, NO_MATTER, Run
+from dsac.settings import RayConfig, TrainConfig
 
 NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
 TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")

@@ -25,8 +25,9 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dsac.config import TrainConfig, to_tree
+from dsac.config import to_tree
 from dsac.progress import ProgressBar
+from dsac.settings import TrainConfig
 from dsac.strict import flat, shown
 from dsac.trainer import Trainer
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from dsac.config import ConfigError, TrainConfig
+from dsac.config import ConfigError
+from dsac.settings import TrainConfig
 
 WORTH_COMPILING = 10_000  # updates that win back the half minute of a first compilation
 SMALL_LAYER = 32_768  # rows x width below which a second thread costs more than it gains

@@ -22,10 +22,11 @@ from torch import Tensor
 from dsac.algorithms.base import Algorithm
 from dsac.collector import Act, Episode
 from dsac.collector_host import CollectorHost, Report
-from dsac.config import TrainConfig, to_tree
+from dsac.config import to_tree
 from dsac.data import Transition
 from dsac.ray_cluster import connect
 from dsac.runs import make_worlds
+from dsac.settings import TrainConfig
 from envs.contract import EnvironmentFault, EnvSpec
 
 FAILURES_IN_A_ROW = 3

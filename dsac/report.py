@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from dsac import figures, tables
 from dsac.calibration import Calibration
 from dsac.comparison import Comparison, Profile
-from dsac.config import ConfigError, EnvConfig
+from dsac.config import ConfigError
 from dsac.groups import Group
 from dsac.progress import following
 from dsac.reproduce import commands, differences
 from dsac.results import Run
 from dsac.saved_config import saved
 from dsac.scores import AXES, Array, curve
+from dsac.settings import EnvConfig
 from dsac.strict import as_word, read
 from dsac.tables import Table
 

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsac.config import EnvConfig, choices, compose
+from dsac.config import choices, compose
 from dsac.groups import Group, shared
+from dsac.settings import EnvConfig
 from dsac.strict import as_word, flat, shown
 
 NOTHING = "-"

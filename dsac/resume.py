@@ -17,7 +17,6 @@ from dsac.config import (
     GROUPS,
     SHORTCUTS,
     ConfigError,
-    TrainConfig,
     compose,
     flat_keys,
     key_values,
@@ -27,6 +26,7 @@ from dsac.config import (
     to_tree,
 )
 from dsac.saved_config import saved, source_problems
+from dsac.settings import TrainConfig
 from dsac.strict import plain_value, shown, unknown_key
 
 FREE = {

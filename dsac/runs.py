@@ -13,8 +13,9 @@ import yaml
 
 import envs
 from dsac import checkpoint, commit
-from dsac.config import ConfigError, EnvConfig, TrainConfig, to_tree
+from dsac.config import ConfigError, to_tree
 from dsac.policy import Policy
+from dsac.settings import EnvConfig, TrainConfig
 from envs.contract import VecEnv
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from dsac import checkpoint, machine, runs, sittings
 from dsac.commit import CheckpointError
-from dsac.config import ConfigError, TrainConfig, modules_named, to_tree
+from dsac.config import ConfigError, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.lock import RunLock
 from dsac.segments import Archive, Log
+from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from dsac.watchdog import Watchdog
 from envs.contract import EnvironmentFault

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dsac import commit
-from dsac.config import TrainConfig, to_tree
+from dsac.config import to_tree
+from dsac.settings import TrainConfig
 
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
 GRACEFUL = (0, 75)  # exit codes of a sitting that ended as it should

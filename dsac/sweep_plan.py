@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 
-from dsac.config import ConfigError, TrainConfig, compose, load
+from dsac.config import ConfigError, compose, load
 from dsac.runs import env_name
 from dsac.saved_config import source_problems
+from dsac.settings import TrainConfig
 from dsac.sweep_state import identity
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from dsac import checkpoint, commit
-from dsac.config import GROUPS, RayConfig, TrainConfig, load, to_tree
+from dsac.config import GROUPS, load, to_tree
+from dsac.settings import RayConfig, TrainConfig
 from dsac.sittings import config_hash
 
 MACHINE: dict[str, Any] = {

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac.callable_module import make_callable
-from dsac.config import TrainConfig, choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
+from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
 from dsac.exit_codes import FINISHED, guarded
 from dsac.progress import ProgressBar
 from dsac.resume import newest_like, requested
+from dsac.settings import TrainConfig
 from dsac.signals import Stopping, stopping_on_signals
 from dsac.strict import as_word
 

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import yaml
 
 from dsac import tune_recipe
-from dsac.config import SHORTCUTS, ConfigError, TrainConfig, compose, conf_folder, to_tree
+from dsac.config import SHORTCUTS, ConfigError, compose, conf_folder, to_tree
 from dsac.runs import env_name
 from dsac.search_space import Choices, Range, Space, described, read_space
+from dsac.settings import TrainConfig
 from dsac.strict import flat
 from dsac.study import Study, best_of
 from dsac.study_record import recorded

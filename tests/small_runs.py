@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from dsac import checkpoint
-from dsac.config import TrainConfig, compose, load
+from dsac.config import compose, load
 from dsac.replay import frames_per_world
 from dsac.replay_kernels import TRANSITION
 from dsac.segments import Log
+from dsac.settings import TrainConfig
 from dsac.signals import stopping_on_signals
 from dsac.train import run_sitting
 

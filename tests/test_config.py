@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from dsac.algorithms import names
-from dsac.config import ConfigError, EnvConfig, TrainConfig, compose, flat_keys, load, remark, to_tree
+from dsac.config import ConfigError, compose, flat_keys, load, remark, to_tree
 from dsac.saved_config import saved
+from dsac.settings import EnvConfig, TrainConfig
 from dsac.strict import checked, plain_value
 
 ALGORITHMS = names()

@@ -12,10 +12,10 @@ import torch
 from small_runs import assert_same, final_state, only_run, small_config, small_words, train, train_whole
 
 from dsac import checkpoint, exit_codes, machine, sittings
-from dsac.config import TrainConfig
 from dsac.guard import MOST_MOMENTS, NumericalFault
 from dsac.replay_kernels import TRANSITION
 from dsac.runs import load_policy
+from dsac.settings import TrainConfig
 from dsac.train import build, main
 from dsac.trainer import Trainer
 from envs.contract import NonFiniteAction

@@ -37,7 +37,8 @@ TIERS = [
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
     ["dsac.exporting.layers", "dsac.exporting.torchscript"],
     ["dsac.algorithms", "dsac.accelerate", "dsac.predictions", *ALGORITHMS],
-    ["dsac.config", "dsac.trainer"],
+    ["dsac.settings", "dsac.trainer"],
+    ["dsac.config"],
     [
         "dsac.initial_weights",
         "dsac.machine",

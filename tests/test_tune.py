@@ -17,9 +17,10 @@ import yaml
 from small_runs import only_run, small_words
 
 from dsac import checkpoint, exit_codes, figures, sweep_runner, sweep_state, sweep_worker, train, tune, tune_recipe
-from dsac.config import TrainConfig, compose, conf_folder, load
+from dsac.config import compose, conf_folder, load
 from dsac.runs import folder_of, save_config
 from dsac.search_space import Choices, Range, read_space
+from dsac.settings import TrainConfig
 from dsac.study import Study, best_of
 from dsac.sweep_plan import Planned
 from dsac.tune_job import Job, prepare

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from dsac.commit import CheckpointError, read_manifest
-from dsac.config import TrainConfig, modules_named, to_tree
+from dsac.config import modules_named, to_tree
 from dsac.exporting.contract import safe_action, safe_action_warning
+from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
 

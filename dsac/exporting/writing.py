@@ -12,7 +12,7 @@ from typing import Any
 
 from dsac import controller
 from dsac.commit import make_folders, publish, remove, sync, write_file
-from dsac.config import ConfigError, EnvConfig
+from dsac.config import ConfigError
 from dsac.evaluation import MOST_WORLDS, Score, worlds
 from dsac.exporting import c_header, onnx_graph
 from dsac.exporting.c_library import compiler
@@ -41,6 +41,7 @@ from dsac.exporting.torchscript import Guarded, write_torchscript
 from dsac.policy import Policy
 from dsac.runs import make_worlds, read_policy
 from dsac.saved_config import saved
+from dsac.settings import EnvConfig
 from dsac.strict import read
 from envs.contract import VecEnv
 
