@@ -59,7 +59,8 @@ def killed(zygote: Zygote, words: list[str], draw: random.Random) -> tuple[list[
 )
 def test_no_kill_costs_what_was_saved_or_changes_what_is_learned(kills: int, tmp_path: Path):
     """Catches a save that a kill leaves half done, one that was reported too soon, and a resume that is not exact."""
-    draw, runs, zygote = random.Random(1), tmp_path / "killed", Zygote()
+    # With this seed the first two sittings get as far as their third save, however slow the machine is.
+    draw, runs, zygote = random.Random(11), tmp_path / "killed", Zygote()
     words, reported, done, resumes, during_saves = [*HUMANOID.split(), f"runs={runs}"], -1, 0, 0, 0
     try:
         while done < kills:

@@ -33,6 +33,7 @@ ALLOWED = {
     "envs/tasks/__init__.py": {"import_module"},
     "envs/gymnasium.py": {"import_module"},
     "dsac/exporting/torchscript.py": {"torch.jit.load"},  # what the same command has just written
+    "dsac/ray_cluster.py": {"import socket"},  # asks whether a cluster answers; Ray itself is not ours to lint
 }
 
 
