@@ -27,11 +27,19 @@ pytest.importorskip("ray", reason="Ray is an extra: pip install 'dsac[ray]'")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def nodes() -> Iterator[Any]:
     """Two nodes of two cores each, on paper, which everything here joins."""
     with ray_cluster.cluster_here(2, 2) as cluster:
         ray_cluster.connect(cluster.address, 0)
         yield cluster
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> Any:
+    """The cluster, once all that the test before had started there is gone."""
+    ray = ray_cluster.imported()
+    wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources().get("CPU"))
+    return nodes
 
 
 def processes(words: str) -> list[int]:
