@@ -161,27 +161,6 @@ def test_a_collector_that_hangs_is_replaced(tmp_path: Path):
     wait_for(lambda: not set(hit) & set(processes("ray::")))
 
 
-def test_a_node_that_leaves_takes_only_its_collectors(cluster: Any, tmp_path: Path):
-    """Catches a run that ends, or stands still, with one of its nodes."""
-    leaving = cluster.add_node(num_cpus=2)
-    words = ["collect=ray", "collectors=6", "ray.block_steps=8", "total_env_steps=1e9", "accelerate=eager"]
-    gone: list[float] = []
-
-    def strike(trainer: Any) -> None:
-        if not gone and all(slot.answered for slot in trainer.collector.slots):
-            cluster.remove_node(leaving, allow_graceful=False)
-            gone.append(time.monotonic())
-        if gone and trainer.collector.losses >= 2:
-            trainer.total_env_steps = trainer.env_steps + 400
-            gone.append(trainer.env_steps)
-            trainer.tasks.remove(strike)
-
-    assert train(small_config(tmp_path, "sac", *words), None, [strike]) == exit_codes.FINISHED
-    last = {row["tag"]: float(row["value"]) for row in rows(only_run(tmp_path))}
-    assert last["collect/collectors_lost"] == 2
-    assert int(final_state(only_run(tmp_path))["env_steps"]) >= gone[1] + 400
-
-
 @pytest.fixture
 def learner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A training with two collectors on a Ray of its own, in a process group of its own, as a shell starts it."""
