@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -29,14 +30,15 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     Nothing is left running when this process ends, however it does. Raises ConfigError where Ray is not installed or
     no cluster answers.
     """
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return ray, False
     if address == LOCAL:
         # How long collectors look for a Ray that was killed before they end; and a secret of this process's Ray alone.
         own = {"gcs_rpc_server_reconnect_timeout_s": "3", "AUTH_MODE": "token", "AUTH_TOKEN": secrets.token_hex(32)}
         for name, value in own.items():
             os.environ.setdefault(f"RAY_{name}", value)
     ray = imported()
-    if ray.is_initialized():
-        return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     here = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in NUMBERS if here}
