@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from dsac import calibration, comparison, figures, report, results, tables
 from dsac.callable_module import make_callable
 from dsac.comparison import Comparison
 from dsac.config import ConfigError, refuse_shadowed_envs
-from dsac.exit_codes import FINISHED, guarded
+from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
 from dsac.progress import following
 from dsac.results import Run
@@ -89,11 +88,7 @@ def parse(words: Sequence[str]) -> CompareConfig:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print(HELP)
-        return FINISHED
-    return guarded(lambda: show(words))
+    return entered(words, HELP, show)
 
 
 def show(words: Sequence[str]) -> int:

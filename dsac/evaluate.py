@@ -6,7 +6,6 @@ From Python: dsac.evaluate("runs/Humanoid/dsac_t/20261121-120000-seed0").
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from dsac.callable_module import make_callable
 from dsac.config import ConfigError, refuse_shadowed_envs
-from dsac.exit_codes import FINISHED, guarded
+from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
 from dsac.saved_config import saved
 from dsac.settings import EnvConfig
@@ -65,11 +64,7 @@ def parse(words: Sequence[str]) -> EvaluateConfig:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print(HELP)
-        return FINISHED
-    return guarded(lambda: show(words))
+    return entered(words, HELP, show)
 
 
 def show(words: Sequence[str]) -> int:

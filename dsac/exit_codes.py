@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.signals import StoppedEarly
 
 FINISHED, USAGE, ENVIRONMENT, NUMERICAL, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
 REFUSED = NUMERICAL  # an export whose numbers are not the policy's
+
+
+def entered(words: Sequence[str] | None, usage: str, command: Callable[[Sequence[str]], int]) -> int:
+    """A command line from its words, or the process's own: its usage, or the command, guarded; the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    if "--help" in words or "-h" in words:
+        print(usage)
+        return FINISHED
+    return guarded(lambda: command(words))
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dsac.callable_module import make_callable
 from dsac.config import refuse_shadowed_envs
-from dsac.exit_codes import FINISHED, guarded
+from dsac.exit_codes import FINISHED, entered
 from dsac.progress import StageBar
 from dsac.strict import as_word
 
@@ -45,11 +45,7 @@ def export(run: Path | str, **settings: Any) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print(HELP)
-        return FINISHED
-    return guarded(lambda: show(words))
+    return entered(words, HELP, show)
 
 
 def show(words: Sequence[str]) -> int:

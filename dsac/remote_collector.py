@@ -171,13 +171,13 @@ class RemoteCollector:
             ready, _ = self.ray.wait(requests, num_returns=len(requests), timeout=0)
             if not ready:
                 ready, _ = self.ray.wait(requests, num_returns=1, timeout=WAIT_SECONDS)
-            if ready:
-                return min((asked[request] for request in ready), key=lambda slot: slot.asked_at)
-            for slot in asked.values():
+            for slot in (asked[request] for request in requests if request not in ready):
                 silent_seconds = self.config.ray.silent_seconds if slot.answered else START_SECONDS
-                if time.monotonic() - slot.asked_at > silent_seconds:
+                if time.monotonic() - slot.asked_at > silent_seconds:  # also where others answer all the time
                     self.lose(slot, f"silent for {silent_seconds:g} s")
                     return slot
+            if ready:
+                return min((asked[request] for request in ready), key=lambda slot: slot.asked_at)
 
     def answer(self, slot: Slot) -> tuple[Transition, Report] | None:
         """A collector's block and report, or None where it was lost with them."""

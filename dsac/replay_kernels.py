@@ -69,7 +69,7 @@ def next_word(state: Words) -> np.uint64:
 @numba.njit(cache=True, nogil=True)
 def same_row(left: Floats, right: Floats) -> bool:
     """Whether two rows (O,) are equal in every element; NaN equals nothing."""
-    for i in range(left.shape[0]):  # noqa: SIM110  all() would not compile
+    for i in range(left.shape[0]):  # noqa: SIM110  numba does not compile all()
         if left[i] != right[i]:
             return False
     return True

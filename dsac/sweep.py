@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from dsac.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.exit_codes import FINISHED, RESUMABLE, entered
 from dsac.fields import at_least, choice
 from dsac.strict import plain_value, read
 
@@ -70,11 +70,7 @@ Settings = TypeVar("Settings", bound=SweepConfig)
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print(HELP)
-        return FINISHED
-    return guarded(lambda: sweep(words))
+    return entered(words, HELP, sweep)
 
 
 def sweep(words: Sequence[str]) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dsac.exit_codes import FINISHED, RESUMABLE, failed, guarded
+from dsac.exit_codes import FINISHED, RESUMABLE, entered, failed
 from dsac.fields import at_least, choice
 from dsac.sweep import SweepConfig, launcher_of
 
@@ -55,11 +54,7 @@ class TuneConfig(SweepConfig):
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print(HELP)
-        return FINISHED
-    return guarded(lambda: tune(words))
+    return entered(words, HELP, tune)
 
 
 def tune(words: Sequence[str]) -> int:

@@ -191,13 +191,15 @@ class Disk:
             if descriptor not in self.opened:
                 return self.real["fsync"](descriptor)
             number, path = self.opened[descriptor]
-            change = lambda _: self.nodes[number].flush()  # noqa: E731
-            return self.do("fsync", path, lambda: self.real["fsync"](descriptor), change)
+            return self.do("fsync", path, lambda: self.real["fsync"](descriptor), lambda _: self.nodes[number].flush())
 
     def close(self, descriptor: int) -> None:
         with self.lock:
             _, path = self.opened.pop(descriptor, (None, None))
-            act = lambda: self.real["close"](descriptor)  # noqa: E731
+
+            def act() -> None:
+                self.real["close"](descriptor)
+
             if path is None:
                 return act()
             try:

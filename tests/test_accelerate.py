@@ -167,7 +167,7 @@ def test_overlap_learns_from_earlier_blocks_while_the_worlds_step():
         call = plain(*args)
         return lambda *inputs: events.append("update") or call(*inputs)
 
-    updater.variant = noted  # type: ignore[method-assign]
+    updater.variant = noted  # type: ignore[method-assign]  # the method is watched
     trainer = Trainer(algorithm, updater, collector, memory, [], 12, overlap=True)
     trainer.run()
     assert events[-5:] == ["step", "update", "step", "update", "step"]

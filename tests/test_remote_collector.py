@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +234,18 @@ def test_a_silent_collector_is_replaced(ray: PretendedRay, monkeypatch: pytest.M
     assert [host.index for host in ray.killed] == [1, 1]
     assert len({id(host) for host in ray.killed}) == collector.losses == 2
     assert [block.reward.shape for block in blocks] == [(8, 1, 2)] * 2
+
+
+def test_a_silent_collector_is_replaced_while_others_answer(ray: PretendedRay, monkeypatch: pytest.MonkeyPatch):
+    """Catches a collector that hangs unnoticed, since there is always an answer of another one."""
+    collector, algorithm = remote("sac", "ray.silent_seconds=0.05")
+    monkeypatch.setattr(remote_collector, "START_SECONDS", 0.1)
+    ray.fate = lambda host, call: "silent" if call == 1 else "answer"
+    collector.gather(algorithm.act, 1)
+    time.sleep(0.2)
+    for _ in range(3):
+        collector.gather(algorithm.act, 1)
+    assert [host.index for host in ray.killed] == [1]
 
 
 def test_a_resumed_run_plays_other_episodes_and_keeps_its_counts(ray: PretendedRay):

@@ -33,7 +33,9 @@ def test_point_estimates_equal_rliable(seeds: int):
 @pytest.mark.parametrize("name", ["mean", "interquartile_mean"])
 def test_plain_intervals_equal_rliable(name: str):
     """Catches a bootstrap that is not stratified, resamples tasks, or takes other percentiles."""
-    library, metrics = pytest.importorskip("rliable.library"), pytest.importorskip("rliable.metrics")
+    pytest.importorskip("rliable")
+    from rliable import library, metrics
+
     function = {"mean": metrics.aggregate_mean, "interquartile_mean": metrics.aggregate_iqm}[name]
     np.random.seed(0)
     _, theirs = library.get_interval_estimates(
@@ -45,7 +47,9 @@ def test_plain_intervals_equal_rliable(name: str):
 
 def test_the_profile_equals_rliable():
     """Catches shares at or above a threshold in place of above it."""
-    library = pytest.importorskip("rliable.library")
+    pytest.importorskip("rliable")
+    from rliable import library
+
     thresholds = np.array([-1.0, 0.0, SCORES[0][0], 1.5, 4.0])
     theirs, _ = library.create_performance_profile({"x": table(SCORES)}, thresholds, reps=10)
     ours, interval = statistics.performance_profile(SCORES, thresholds)

@@ -53,16 +53,16 @@ class CLibrary:
             done = subprocess.run([*command, "-lm"], capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise ExportRefused(f"policy.h does not compile: {done.stderr.strip()[:2000]}")
-            self.library = ctypes.CDLL(str(library))
+            self.functions = ctypes.CDLL(str(library))
 
     def check(self) -> int:
         """policy_check(): 0 where the rows in the header come out as they should."""
-        return int(self.library.check())
+        return int(self.functions.check())
 
     def __call__(self, obs: FloatArray) -> tuple[FloatArray, NDArray[np.int32]]:
         """obs (n, O) -> actions (n, A) and the reasons (n,), 0 where a row is valid."""
         obs = np.ascontiguousarray(obs, np.float32)
         actions, reasons = np.empty((len(obs), self.action_dim), np.float32), np.empty(len(obs), np.int32)
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in (obs, actions, reasons)]
-        self.library.steps(ctypes.c_int(len(obs)), *pointers)
+        self.functions.steps(ctypes.c_int(len(obs)), *pointers)
         return actions, reasons

@@ -40,7 +40,7 @@ def write_torchscript(guarded: Guarded) -> bytes:
     obs = torch.zeros(2, len(guarded.policy.obs_mean))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and it doubts sizes that never change
-        traced: Any = torch.jit.trace(guarded.eval(), (obs,))  # type: ignore[no-untyped-call]
+        traced: Any = torch.jit.trace(guarded.eval(), (obs,))  # type: ignore[no-untyped-call]  # torch.jit has no types
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
     return buffer.getvalue()
@@ -50,4 +50,4 @@ def read_torchscript(content: bytes) -> Any:
     """The module back."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
+        return torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]  # torch.jit has no types
