@@ -1,4 +1,4 @@
-"""Rewrite what docs/results/ decides, tables in README.md and docs/results.md and a figure a task: make results
+"""Rewrite the tables of README.md, docs/results.md and docs/recipe.md, and a figure a task: make results
 
 Every folder below docs/results/ that `python -m dsac.compare runs=... commit=docs/results/<name>` made counts.
 """
@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import results_stages as stages
@@ -22,32 +22,69 @@ from dsac.scores import final
 from dsac.statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
-README, PAGE = "README.md", "docs/results.md"
-HEADLINE = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "PPO")
+README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"
+METHODS = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO")  # of the headline
 LINES = 6  # of a figure, so that it can be read
+
+Axes = Callable[[Entry], stages.Axis]  # how far the runs of a group have come, in env steps, updates or seconds
+
+
+def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[str, list[Entry]]]]:
+    """Each task, and each task with other words that two methods have, and the groups of the methods beside it."""
+    for env, entries in tasks.items():
+        for said in dict.fromkeys(entry.words for entry in entries):
+            methods = {
+                method: [one for one in entries if one.method == method and (one.words == said or not one.off_policy)]
+                for method in METHODS
+            }
+            if sum(any(one.off_policy for one in found) for found in methods.values()) > bool(said):
+                yield f"{env} {said}".strip(), methods
 
 
 def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
-    """A row a task, and one for other words where two methods have them, at the last env steps that all came to."""
+    """A row for each of the contests, at the last env steps that all came to."""
+    return [[name, *met(methods, along_env_steps, "{:,.0f}".format)] for name, methods in contests(tasks)]
+
+
+def side_by_side(found: Found) -> list[list[str]]:
+    """Three rows for each of the contests: at the last env steps, updates and seconds that all came to."""
     rows = []
-    for env, entries in tasks.items():
-        for said in dict.fromkeys(entry.words for entry in entries):
-            cells = {
-                method: [one for one in entries if one.method == method and (one.words == said or not one.off_policy)]
-                for method in HEADLINE
-            }
-            ours = sum(any(one.off_policy for one in found) for found in cells.values())
-            if ours > bool(said):
-                point = min(max(stages.ends(one.group)[-1] for one in found) for found in cells.values() if found)
-                standings = [standing(found, point) for found in cells.values()]
-                rows.append([f"{env} {said}".strip(), f"{point:,.0f}", *standings])
+    for name, methods in contests(found.tasks):
+        rates = {rate.label: rate for rate in found.rates if name.split()[0] == rate.env}
+        rows.append([name, *met(methods, along_env_steps, "{:,.0f} env steps".format)])
+        rows.append([name, *met(methods, along_updates, "{:,.0f} updates".format)])
+        if all(one.label in rates for entries in methods.values() for one in entries):
+            rows.append([name, *met(methods, along_time(rates), tables.duration, stages.BY_THEN)])
     return rows
 
 
-def standing(entries: Sequence[Entry], point: float) -> str:
-    """7,126 [6,773, 7,486] (3): the return at so many env steps, and seeds; of several groups that with most."""
-    told = [one.group for one in entries if point >= stages.first_telling(one.group)]
-    cuts = [there for group in told if (there := stages.cut(group, point))]
+def along_env_steps(_: Entry) -> stages.Axis:
+    return stages.env_steps
+
+
+def along_updates(_: Entry) -> stages.Axis:
+    return stages.updates
+
+
+def along_time(rates: Mapping[str, Rate]) -> Axes:
+    return lambda entry: seconds(rates[entry.label])
+
+
+def met(
+    methods: Mapping[str, Sequence[Entry]], axis: Axes, place: Callable[[float], str], near: float = stages.REACHED
+) -> list[str]:
+    """Where the methods meet along an axis, and what each has there."""
+    point = min(max(stages.ends(one.group, axis(one))[-1] for one in found) for found in methods.values() if found)
+    return [place(point), *(standing(found, point, axis, near) for found in methods.values())]
+
+
+def standing(entries: Sequence[Entry], point: float, axis: Axes, near: float) -> str:
+    """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most.
+
+    On env steps only from those that are `stages.first_telling` there, as in `differences`.
+    """
+    told = [one for one in entries if axis is not along_env_steps or point >= stages.first_telling(one.group)]
+    cuts = [there for one in told if (there := stages.cut(one.group, point, axis(one), near))]
     if not cuts:
         return tables.NOTHING
     group = max(cuts, key=lambda there: len(there.runs))
@@ -110,7 +147,10 @@ def differences(found: Found) -> list[list[str]]:
             told: list[tuple[list[float], list[float]]] = []  # equal updates are equal env steps for most
             for axis, (ours, theirs) in axes.items():
                 for point in stages.meetings(one.group, other.group, ours, theirs):
-                    first, second = stages.cut(one.group, point, ours), stages.cut(other.group, point, theirs)
+                    near = stages.BY_THEN if axis == "time" else stages.REACHED
+                    first, second = (
+                        stages.cut(of.group, point, along, near) for of, along in ((one, ours), (other, theirs))
+                    )
                     if first and second and (both := (final(first).tolist(), final(second).tolist())) not in told:
                         told.append(both)
                         rows.append([env, f"{one.label} minus {other.label}", *against(first, second, point, axis)])
@@ -175,7 +215,7 @@ def figure_of(env: str) -> str:
 
 def lines(entries: Sequence[Entry]) -> list[Entry]:
     """The groups that a figure shows: those of the headline first, then other methods, then other words."""
-    order = sorted(entries, key=lambda entry: (bool(entry.words), entry.method not in HEADLINE))[:LINES]
+    order = sorted(entries, key=lambda entry: (bool(entry.words), entry.method not in METHODS))[:LINES]
     return [entry for entry in entries if entry in order]
 
 
@@ -195,7 +235,8 @@ def blocks(found: Found) -> dict[str, dict[str, str]]:
     chapters = [chapter(env, entries, found.places[env]) for env, entries in found.tasks.items()]
     remarks = "".join(f"- {remark}\n" for remark in found.remarks)
     return {
-        README: {"headline": grid(["", "env steps", *HEADLINE], headline(found.tasks))},
+        README: {"headline": grid(["", "env steps", *METHODS], headline(found.tasks))},
+        RECIPE: {"side by side": grid(["", "at", *METHODS], side_by_side(found))},
         PAGE: {
             "differences": grid(columns, differences(found)),
             "rates": grid(["", "s / 1,000 updates", "s / 100,000 env steps", "on", "from"], shown_rates(found.rates)),
@@ -222,4 +263,4 @@ if __name__ == "__main__":
     draw(everything, ROOT)
     for page, text in texts.items():
         (ROOT / page).write_text(text)
-    print(f"written: {README}, {PAGE}, {', '.join(f'docs/{figure_of(env)}' for env in everything.tasks)}; see git diff")
+    print(f"written: {', '.join([*texts, *(f'docs/{figure_of(env)}' for env in everything.tasks)])}; see git diff")

@@ -13,6 +13,7 @@ from dsac.scores import Curve, curve
 
 REACHED = 0.95  # of the way is there, as in dsac.groups: another cadence of evaluation
 BEYOND = 1.01  # of the way is not beyond: blocks of PPO end where they end
+BY_THEN = 0.8  # by a time that falls between evaluations, the last one counts
 
 Axis = Callable[[Run], np.ndarray]
 
@@ -25,13 +26,16 @@ def updates(run: Run) -> np.ndarray:
     return run.updates
 
 
-def cut(group: Group, limit: float, along: Axis = env_steps) -> Group | None:
-    """The runs of a group that were evaluated near `limit` along an axis, up to there; None where none was."""
+def cut(group: Group, limit: float, along: Axis = env_steps, near: float = REACHED) -> Group | None:
+    """The runs of a group that were evaluated near `limit` along an axis, up to there; None where none was.
+
+    A run that ended `REACHED` of the way or later, and whose last evaluation by then lies `near` of the way or later.
+    """
     runs = []
     for run in group.runs:
         place = along(run)
         kept = place <= BEYOND * limit
-        if kept.any() and place[kept][-1] >= REACHED * limit:
+        if place[-1] >= REACHED * limit and kept.any() and place[kept][-1] >= near * limit:
             runs.append(dataclasses.replace(run, **{name: getattr(run, name)[kept] for name in CURVES}))
     return dataclasses.replace(group, runs=tuple(runs)) if runs else None
 

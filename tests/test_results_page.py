@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shlex
 import shutil
@@ -43,7 +44,7 @@ def table(found: entries.Found, env: str = "Hopper-v5") -> dict[tuple[str, str],
     return {(row[0], row[2]): [row[1], *row[3:]] for row in page.reached(found.tasks[env]).rows}
 
 
-@pytest.mark.parametrize("name", [page.README, page.PAGE])
+@pytest.mark.parametrize("name", [page.README, page.PAGE, page.RECIPE])
 def test_pages_are_current(held: entries.Found, name: str):
     """Catches a folder that was added, or a tool that was changed, without `make results`."""
     text = (ROOT / name).read_text()
@@ -77,6 +78,7 @@ def test_a_changed_evaluation_changes_every_table(tmp_path: Path, held: entries.
     path.write_text("\n".join(lines) + "\n")
     doctored, true = page.blocks(entries.gathered(tmp_path / "results")), page.blocks(held)
     assert doctored[page.README]["headline"] != true[page.README]["headline"]
+    assert doctored[page.RECIPE]["side by side"] != true[page.RECIPE]["side by side"]
     for name in ("differences", "tasks"):
         assert doctored[page.PAGE][name] != true[page.PAGE][name]
     assert doctored[page.PAGE]["rates"] == true[page.PAGE]["rates"]
@@ -98,7 +100,7 @@ def test_precision_and_protocol_stay_apart(tmp_path: Path):
         "PPO": ("2", "50.0 [40.0, 60.0]"),
     }
     (line,) = page.headline(found.tasks)
-    assert line == ["Hopper-v5", "3,000", "-", "150.0 [100.0, 200.0] (2)", "-", "50.0 [40.0, 60.0] (2)"]
+    assert line == ["Hopper-v5", "3,000", "-", "150.0 [100.0, 200.0] (2)", "-", "-", "50.0 [40.0, 60.0] (2)"]
 
 
 def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
@@ -107,8 +109,8 @@ def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
         made_seeds(tmp_path / "runs", algo, (plain,), "experiment=recipe")
         made_seeds(tmp_path / "runs", algo, (other,), "experiment=recipe", *ONE_TO_ONE)
     first, second = page.headline(committed(tmp_path).tasks)
-    assert first == ["Hopper-v5", "3,000", "100.0 (1)", "-", "50.0 (1)", "-"]
-    assert second == ["Hopper-v5 num_envs=1 updates_per_env_step=1.0", "3,000", "900.0 (1)", "-", "800.0 (1)", "-"]
+    assert first == ["Hopper-v5", "3,000", "100.0 (1)", "-", "50.0 (1)", "-", "-"]
+    assert second == ["Hopper-v5 num_envs=1 updates_per_env_step=1.0", "3,000", "900.0 (1)", "-", "800.0 (1)", "-", "-"]
 
 
 def test_a_seed_that_went_on_alone_has_a_row_of_its_own(tmp_path: Path):
@@ -132,12 +134,31 @@ def test_ppo_is_not_asked_half_way(tmp_path: Path):
     made_run(tmp_path / "runs", "ppo", (1.0, 2.0, 30.0))
     made_run(tmp_path / "runs", "dsac_t", (10.0, 20.0, 90.0))
     found = committed(tmp_path)
-    assert page.headline(found.tasks)[0][1:] == ["3,000", "-", "90.0 (1)", "-", "30.0 (1)"]
+    assert page.headline(found.tasks)[0][1:] == ["3,000", "-", "90.0 (1)", "-", "-", "30.0 (1)"]
     told = {(row[1], row[2]): row[4] for row in page.differences(found)}
     assert told == {
         ("DSAC-T published minus PPO total_env_steps=3000", "3,000 env steps"): "90.0 and 30.0",
         ("DSAC-T published minus PPO total_env_steps=6000", "150 updates"): "90.0 and 3.00",
     }
+
+
+def test_methods_meet_where_the_slowest_has_come(tmp_path: Path):
+    """Catches a row that compares ends of unlike length, updates taken for env steps, and a time without its rate."""
+    runs = tmp_path / "runs"
+    made_run(runs, "dsac_t", (10.0, 20.0, 90.0))
+    made_run(runs, "sac", (1.0, 2.0, 30.0, 400.0))
+    made_run(runs, "ppo", (5.0, 6.0, 7.0))
+    found = committed(tmp_path)
+    rows = [row[1:] for row in page.side_by_side(found)]
+    assert rows[0] == ["3,000 env steps", "-", "90.0 (1)", "-", "30.0 (1)", "7.00 (1)"]
+    assert rows[1][:-1] == ["150 updates", "-", "90.0 (1)", "-", "30.0 (1)"]
+    assert len(rows) == 2
+    rates = [
+        entries.Rate("Hopper-v5", label, steps, steps // 20, 30.0, "", "")
+        for label, steps in (("DSAC-T published", 3000), ("SAC published", 2000), ("PPO", 4000))
+    ]
+    rows = page.side_by_side(dataclasses.replace(found, rates=rates))
+    assert rows[2][1:] == ["22.5 s", "-", "20.0 (1)", "-", "-", "7.00 (1)"]  # SAC's last by then lies too far back
 
 
 def test_equal_time_follows_the_rates(held: entries.Found):
