@@ -47,12 +47,16 @@ def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
 
 
 def side_by_side(found: Found) -> list[list[str]]:
-    """Three rows for each of the contests: at the last env steps, updates and seconds that all came to."""
+    """A row for each of the contests at the last env steps, updates and seconds that all came to."""
     rows = []
     for name, methods in contests(found.tasks):
         rates = {rate.label: rate for rate in found.rates if name.split()[0] == rate.env}
-        rows.append([name, *met(methods, along_env_steps, "{:,.0f} env steps".format)])
-        rows.append([name, *met(methods, along_updates, "{:,.0f} updates".format)])
+        steps = met(methods, along_env_steps, "{:,.0f} env steps".format)
+        updates = met(methods, along_updates, "{:,.0f} updates".format)
+        if steps[1:] == updates[1:]:
+            rows.append([name, f"{steps[0]}, {updates[0]}", *steps[1:]])
+        else:
+            rows.extend([[name, *steps], [name, *updates]])
         if all(one.label in rates for entries in methods.values() for one in entries):
             rows.append([name, *met(methods, along_time(rates), tables.duration, stages.BY_THEN)])
     return rows
