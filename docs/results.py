@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import results_stages as stages
@@ -24,9 +24,8 @@ from dsac.statistics import mean
 ROOT = Path(__file__).resolve().parent.parent
 README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"
 METHODS = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO")  # of the headline
+PROTOCOL = {"precision", "num_envs", "updates_per_env_step"}  # words that leave a method what it is
 LINES = 6  # of a figure, so that it can be read
-
-Axes = Callable[[Entry], stages.Axis]  # how far the runs of a group have come, in env steps, updates or seconds
 
 
 def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[str, list[Entry]]]]:
@@ -43,52 +42,41 @@ def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[s
 
 def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
     """A row for each of the contests, at the last env steps that all came to."""
-    return [[name, *met(methods, along_env_steps, "{:,.0f}".format)] for name, methods in contests(tasks)]
+    return [[name, *met(methods, stages.ENV_STEPS)] for name, methods in contests(tasks)]
 
 
 def side_by_side(found: Found) -> list[list[str]]:
-    """A row for each of the contests at the last env steps, updates and seconds that all came to."""
-    rows = []
+    """A row for each of the contests at the last env steps, updates and time that all came to.
+
+    One where the returns are the same at the next; times only where all have their rate.
+    """
+    rows: list[list[str]] = []
     for name, methods in contests(found.tasks):
-        rates = {rate.label: rate for rate in found.rates if name.split()[0] == rate.env}
-        steps = met(methods, along_env_steps, "{:,.0f} env steps".format)
-        updates = met(methods, along_updates, "{:,.0f} updates".format)
-        if steps[1:] == updates[1:]:
-            rows.append([name, f"{steps[0]}, {updates[0]}", *steps[1:]])
-        else:
-            rows.extend([[name, *steps], [name, *updates]])
-        if all(one.label in rates for entries in methods.values() for one in entries):
-            rows.append([name, *met(methods, along_time(rates), tables.duration, stages.BY_THEN)])
+        entries = [one for several in methods.values() for one in several]
+        places: dict[tuple[str, ...], list[str]] = {}
+        for axis in axes(found, entries):
+            place, *cells = met(methods, axis)
+            places.setdefault(tuple(cells), []).append(place)
+        rows.extend([name, ", ".join(at), *cells] for cells, at in places.items())
     return rows
 
 
-def along_env_steps(_: Entry) -> stages.Axis:
-    return stages.env_steps
+def axes(found: Found, entries: Sequence[Entry]) -> list[stages.Axis]:
+    """Env steps, updates and, where all entries of a task have their rate, time."""
+    pace = {rate.label: rate.seconds / rate.env_steps for rate in found.rates if rate.env == entries[0].group.env}
+    timed = [stages.time(pace)] if all(one.label in pace for one in entries) else []
+    return [stages.ENV_STEPS, stages.UPDATES, *timed]
 
 
-def along_updates(_: Entry) -> stages.Axis:
-    return stages.updates
+def met(methods: Mapping[str, Sequence[Entry]], axis: stages.Axis) -> list[str]:
+    """Where the methods meet on an axis, and what each has there."""
+    point = min(max(stages.ends(one.group, axis)[-1] for one in found) for found in methods.values() if found)
+    return [axis.place(point), *(standing(found, point, axis) for found in methods.values())]
 
 
-def along_time(rates: Mapping[str, Rate]) -> Axes:
-    return lambda entry: seconds(rates[entry.label])
-
-
-def met(
-    methods: Mapping[str, Sequence[Entry]], axis: Axes, place: Callable[[float], str], near: float = stages.REACHED
-) -> list[str]:
-    """Where the methods meet along an axis, and what each has there."""
-    point = min(max(stages.ends(one.group, axis(one))[-1] for one in found) for found in methods.values() if found)
-    return [place(point), *(standing(found, point, axis, near) for found in methods.values())]
-
-
-def standing(entries: Sequence[Entry], point: float, axis: Axes, near: float) -> str:
-    """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most.
-
-    On env steps only from those that are `stages.first_telling` there, as in `differences`.
-    """
-    told = [one for one in entries if axis is not along_env_steps or point >= stages.first_telling(one.group)]
-    cuts = [there for one in told if (there := stages.cut(one.group, point, axis(one), near))]
+def standing(entries: Sequence[Entry], point: float, axis: stages.Axis) -> str:
+    """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most."""
+    cuts = [there for one in entries if (there := stages.told(one.group, point, axis))]
     if not cuts:
         return tables.NOTHING
     group = max(cuts, key=lambda there: len(there.runs))
@@ -125,54 +113,49 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
     return tables.Table(env, "", columns, rows, notes)
 
 
-def comparable(one: Entry, other: Entry) -> bool:
-    """Whether a difference has one cause: DSAC-T against PPO, or apart in algorithm, settings or words alone."""
+def comparable(one: Entry, other: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether a difference has one cause: DSAC-T against PPO, or apart in algorithm, settings or words alone.
+
+    Of groups with more and more words each is set beside the next.
+    """
     if one.algorithm != "DSAC-T" or one is other or one.group.different(other.group):
         return False
     if not other.off_policy:
-        return not one.words or "updates_per_env_step" in one.words
+        return {word.partition("=")[0] for word in one.words.split()} <= PROTOCOL
     same_settings = one.settings == other.settings or not other.settings
     if one.algorithm != other.algorithm:
         return same_settings and one.words == other.words
     if one.words == other.words:
         return one.settings == "recipe" or other.settings not in ("recipe", one.settings)
-    return same_settings and not one.words
+    return adds(one, other) and not any(adds(one, entry) and adds(entry, other) for entry in entries)
+
+
+def adds(one: Entry, other: Entry) -> bool:
+    """Whether the other is the same method with all the words and more."""
+    return one.method == other.method and set(one.words.split()) < set(other.words.split())
 
 
 def differences(found: Found) -> list[list[str]]:
     """A row for each two groups whose difference has one cause, at equal env steps, updates and time."""
     rows = []
     for env, entries in found.tasks.items():
-        rates = {rate.label: rate for rate in found.rates if rate.env == env}
-        for one, other in ((one, other) for one in entries for other in entries if comparable(one, other)):
-            axes = {"env steps": (stages.env_steps, stages.env_steps), "updates": (stages.updates, stages.updates)}
-            if one.label in rates and other.label in rates:
-                axes["time"] = (seconds(rates[one.label]), seconds(rates[other.label]))
-            told: list[tuple[list[float], list[float]]] = []  # equal updates are equal env steps for most
-            for axis, (ours, theirs) in axes.items():
-                for point in stages.meetings(one.group, other.group, ours, theirs):
-                    near = stages.BY_THEN if axis == "time" else stages.REACHED
-                    first, second = (
-                        stages.cut(of.group, point, along, near) for of, along in ((one, ours), (other, theirs))
-                    )
-                    if first and second and (both := (final(first).tolist(), final(second).tolist())) not in told:
+        for one, other in ((one, other) for one in entries for other in entries if comparable(one, other, entries)):
+            told: list[list[list[float]]] = []  # equal updates are equal env steps for most
+            for axis in axes(found, [one, other]):
+                for point, first, second in stages.meetings(one.group, other.group, axis):
+                    if (both := [final(first).tolist(), final(second).tolist()]) not in told:
                         told.append(both)
-                        rows.append([env, f"{one.label} minus {other.label}", *against(first, second, point, axis)])
+                        name = f"{one.label} minus {other.label}"
+                        rows.append([env, name, axis.place(point), *against(first, second)])
     return rows
 
 
-def seconds(rate: Rate) -> stages.Axis:
-    """The time of a run's evaluations where nothing slows it, by the env steps that it then takes a second."""
-    return lambda run: run.env_steps * (rate.seconds / rate.env_steps)
-
-
-def against(first: Group, second: Group, point: float, axis: str) -> list[str]:
+def against(first: Group, second: Group) -> list[str]:
     """Two groups, cut at the same point of an axis, as cells."""
     pair = scores.pair(first, second)
-    place = tables.duration(point) if axis == "time" else f"{point:,.0f} {axis}"
     seeds = f"{len(first.runs)}, {len(second.runs)}"
     means = " and ".join(tables.number(float(final(group).mean())) for group in (first, second))
-    return [place, seeds, means, tables.spread(pair.difference), tables.spread(pair.probability), pair.verdict]
+    return [seeds, means, tables.spread(pair.difference), tables.spread(pair.probability), pair.verdict]
 
 
 def shown_rates(rates: Sequence[Rate]) -> list[list[str]]:
@@ -239,7 +222,7 @@ def blocks(found: Found) -> dict[str, dict[str, str]]:
     chapters = [chapter(env, entries, found.places[env]) for env, entries in found.tasks.items()]
     remarks = "".join(f"- {remark}\n" for remark in found.remarks)
     return {
-        README: {"headline": grid(["", "env steps", *METHODS], headline(found.tasks))},
+        README: {"headline": grid(["", "at", *METHODS], headline(found.tasks))},
         RECIPE: {"side by side": grid(["", "at", *METHODS], side_by_side(found))},
         PAGE: {
             "differences": grid(columns, differences(found)),

@@ -3,39 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from dsac import tables
 from dsac.groups import Group
 from dsac.results import CURVES, Run
 from dsac.scores import Curve, curve
 
 REACHED = 0.95  # of the way is there, as in dsac.groups: another cadence of evaluation
 BEYOND = 1.01  # of the way is not beyond: blocks of PPO end where they end
-BY_THEN = 0.8  # by a time that falls between evaluations, the last one counts
-
-Axis = Callable[[Run], np.ndarray]
 
 
-def env_steps(run: Run) -> np.ndarray:
-    return run.env_steps
+@dataclass(frozen=True)
+class Axis:
+    """What runs are set beside each other along: where the evaluations of a group's run lie, and a place in words.
+
+    `near`: a run's last evaluation by a point stands for the point from this share of the way on.
+    `settled`: only groups count whose learning rate has stopped falling there, see `first_telling`.
+    """
+
+    along: Callable[[Group, Run], np.ndarray]
+    place: Callable[[float], str]
+    near: float = REACHED
+    settled: bool = False
 
 
-def updates(run: Run) -> np.ndarray:
-    return run.updates
+ENV_STEPS = Axis(lambda _, run: run.env_steps, "{:,.0f} env steps".format, settled=True)
+UPDATES = Axis(lambda _, run: run.updates, "{:,.0f} updates".format)
 
 
-def cut(group: Group, limit: float, along: Axis = env_steps, near: float = REACHED) -> Group | None:
-    """The runs of a group that were evaluated near `limit` along an axis, up to there; None where none was.
+def time(seconds_per_env_step: Mapping[str, float]) -> Axis:
+    """The time of evaluations where nothing slows a run, by the pace of its group's label.
 
-    A run that ended `REACHED` of the way or later, and whose last evaluation by then lies `near` of the way or later.
+    Times fall between evaluations, so that the last one by then may lie further back.
+    """
+    return Axis(lambda group, run: run.env_steps * seconds_per_env_step[group.label], tables.duration, near=0.8)
+
+
+def cut(group: Group, limit: float, axis: Axis = ENV_STEPS) -> Group | None:
+    """The runs of a group that were evaluated near `limit` on an axis, up to there; None where none was.
+
+    A run that ended `REACHED` of the way or later, and whose last evaluation by then lies `axis.near` of it or later.
     """
     runs = []
     for run in group.runs:
-        place = along(run)
+        place = axis.along(group, run)
         kept = place <= BEYOND * limit
-        if place[-1] >= REACHED * limit and kept.any() and place[kept][-1] >= near * limit:
+        if place[-1] >= REACHED * limit and kept.any() and place[kept][-1] >= axis.near * limit:
             runs.append(dataclasses.replace(run, **{name: getattr(run, name)[kept] for name in CURVES}))
     return dataclasses.replace(group, runs=tuple(runs)) if runs else None
 
@@ -49,9 +66,14 @@ def apart(points: Iterable[float]) -> list[float]:
     return found[::-1]
 
 
-def ends(group: Group, along: Axis = env_steps) -> list[float]:
+def ends(group: Group, axis: Axis = ENV_STEPS) -> list[float]:
     """The last points that the seeds of a group share: as many as there are lengths of runs, the fewest seeds last."""
-    return apart(float(along(run)[-1]) for run in group.runs)
+    return apart(float(axis.along(group, run)[-1]) for run in group.runs)
+
+
+def told(group: Group, point: float, axis: Axis) -> Group | None:
+    """The runs of a group that may stand beside others at a point of an axis, up to there; None where none may."""
+    return None if axis.settled and point < first_telling(group) else cut(group, point, axis)
 
 
 def first_telling(group: Group) -> float:
@@ -63,17 +85,11 @@ def first_telling(group: Group) -> float:
     return 0.0 if constant else REACHED * ends(group)[-1]
 
 
-def meetings(one: Group, other: Group, along: Axis = env_steps, other_along: Axis | None = None) -> list[float]:
-    """Where two groups may be compared along an axis: where one of them loses a seed that the other still has.
-
-    On env steps that is not before either is `first_telling`.
-    """
-    other_along = other_along or along
-    found = apart(min(ours, theirs) for ours in ends(one, along) for theirs in ends(other, other_along))
-    if along is env_steps:
-        first = max(first_telling(one), first_telling(other))
-        found = [point for point in found if point >= first]
-    return found
+def meetings(one: Group, other: Group, axis: Axis) -> Iterator[tuple[float, Group, Group]]:
+    """Where two groups may be compared on an axis, and both up to there: where one loses a seed that the other has."""
+    for point in apart(min(ours, theirs) for ours in ends(one, axis) for theirs in ends(other, axis)):
+        if (first := told(one, point, axis)) and (second := told(other, point, axis)):
+            yield point, first, second
 
 
 def whole_curve(group: Group) -> Curve:

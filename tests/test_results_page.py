@@ -100,7 +100,7 @@ def test_precision_and_protocol_stay_apart(tmp_path: Path):
         "PPO": ("2", "50.0 [40.0, 60.0]"),
     }
     (line,) = page.headline(found.tasks)
-    assert line == ["Hopper-v5", "3,000", "-", "150.0 [100.0, 200.0] (2)", "-", "-", "50.0 [40.0, 60.0] (2)"]
+    assert line == ["Hopper-v5", "3,000 env steps", "-", "150.0 [100.0, 200.0] (2)", "-", "-", "50.0 [40.0, 60.0] (2)"]
 
 
 def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
@@ -109,8 +109,9 @@ def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
         made_seeds(tmp_path / "runs", algo, (plain,), "experiment=recipe")
         made_seeds(tmp_path / "runs", algo, (other,), "experiment=recipe", *ONE_TO_ONE)
     first, second = page.headline(committed(tmp_path).tasks)
-    assert first == ["Hopper-v5", "3,000", "100.0 (1)", "-", "50.0 (1)", "-", "-"]
-    assert second == ["Hopper-v5 num_envs=1 updates_per_env_step=1.0", "3,000", "900.0 (1)", "-", "800.0 (1)", "-", "-"]
+    assert first == ["Hopper-v5", "3,000 env steps", "100.0 (1)", "-", "50.0 (1)", "-", "-"]
+    assert second[0] == "Hopper-v5 num_envs=1 updates_per_env_step=1.0"
+    assert second[1:] == ["3,000 env steps", "900.0 (1)", "-", "800.0 (1)", "-", "-"]
 
 
 def test_a_seed_that_went_on_alone_has_a_row_of_its_own(tmp_path: Path):
@@ -134,7 +135,7 @@ def test_ppo_is_not_asked_half_way(tmp_path: Path):
     made_run(tmp_path / "runs", "ppo", (1.0, 2.0, 30.0))
     made_run(tmp_path / "runs", "dsac_t", (10.0, 20.0, 90.0))
     found = committed(tmp_path)
-    assert page.headline(found.tasks)[0][1:] == ["3,000", "-", "90.0 (1)", "-", "-", "30.0 (1)"]
+    assert page.headline(found.tasks)[0][1:] == ["3,000 env steps", "-", "90.0 (1)", "-", "-", "30.0 (1)"]
     told = {(row[1], row[2]): row[4] for row in page.differences(found)}
     assert told == {
         ("DSAC-T published minus PPO total_env_steps=3000", "3,000 env steps"): "90.0 and 30.0",
@@ -161,6 +162,20 @@ def test_methods_meet_where_the_slowest_has_come(tmp_path: Path):
     ]
     *_, row = page.side_by_side(dataclasses.replace(found, rates=rates))
     assert row[1:] == ["24.0 s", "-", "20.0 (1)", "-", "-", "8.00 (1)"]  # SAC's last by then lies too far back
+
+
+def test_a_difference_has_one_cause(tmp_path: Path):
+    """Catches a difference of two settings at once, where each stands alone, too, and PPO beside a variant."""
+    runs, raw, slow = tmp_path / "runs", "algo.observation_normalization=true", "algo.tau=0.001"
+    for number, words in enumerate([(), (raw,), (raw, slow), ("precision=bfloat16", raw), ("precision=bfloat16",)]):
+        made_run(runs, "dsac_t", (1.0, 2.0, 10.0 + number), *words)
+    made_run(runs, "sac", (1.0, 2.0, 30.0), "precision=bfloat16")
+    made_run(runs, "ppo", (1.0, 2.0, 40.0))
+    told = {row[4] for row in page.differences(committed(tmp_path))}
+    assert told == {
+        "10.0 and 11.0", "11.0 and 12.0", "10.0 and 14.0", "14.0 and 13.0", "11.0 and 13.0",
+        "14.0 and 30.0", "10.0 and 40.0", "14.0 and 40.0",
+    }  # fmt: skip
 
 
 def test_equal_time_follows_the_rates(held: entries.Found):
