@@ -5,6 +5,7 @@ Every folder below docs/results/ that `python -m dsac.compare runs=... commit=do
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shutil
@@ -181,14 +182,13 @@ def chapter(env: str, entries: Sequence[Entry], places: Sequence[str]) -> str:
     """All that is said of a task: table, figure, and the commands that repeat both."""
     table = reached(entries)
     critics = [row for entry in entries if (row := calibration.summarise(entry.group))]
-    left = [entry.label for entry in entries if entry not in lines(entries)]
+    said, _ = drawn(entries)
     parts = [
         f"### {env}",
         grid(table.columns, table.rows).strip(),
         *table.notes,
         *([tables.markdown(tables.critics(critics)).partition("\n\n")[2].strip()] if critics else []),
-        f"![Returns on {env} over env steps]({figure_of(env)})",
-        *([f"Not drawn: {'; '.join(left)}."] if left else []),
+        f"![Returns on {f'{env} {said}'.strip()} over env steps]({figure_of(env)})",
         f"Runs: {', '.join(f'[{place}](results/{place})' for place in places)}. Made by",
         "\n".join(["```sh", *commands(entries), "```"]),
     ]
@@ -200,17 +200,28 @@ def figure_of(env: str) -> str:
     return f"results/{re.sub(r'[^A-Za-z0-9-]', '-', env)}.png"
 
 
-def lines(entries: Sequence[Entry]) -> list[Entry]:
-    """The groups that a figure shows: those of the headline first, then other methods, then other words."""
-    order = sorted(entries, key=lambda entry: (bool(entry.words), entry.method not in METHODS))[:LINES]
-    return [entry for entry in entries if entry in order]
+def drawn(entries: Sequence[Entry]) -> tuple[str, list[Group]]:
+    """The words that most methods of a task share, and a group of each of these under the method's name.
+
+    Of several groups of a method the one with most runs, then the one that has come furthest.
+    """
+
+    def sharing(said: str) -> list[Group]:
+        found: dict[str, list[Group]] = {method: [] for method in METHODS}
+        for one in entries:
+            if one.words == said or not one.off_policy:
+                found.setdefault(one.method, []).append(dataclasses.replace(one.group, label=one.method))
+        return [max(groups, key=lambda one: (len(one.runs), stages.ends(one))) for groups in found.values() if groups]
+
+    shared = {said: sharing(said)[:LINES] for said in dict.fromkeys(one.words for one in entries)}
+    return max(shared.items(), key=lambda item: (len(item[1]), sum(len(group.runs) for group in item[1])))
 
 
 def draw(found: Found, root: Path) -> None:
     """A figure a task, as PNG."""
     for env, entries in found.tasks.items():
-        groups = [entry.group for entry in lines(entries)]
-        curves = {env: {group.label: stages.whole_curve(group) for group in groups}}
+        said, groups = drawn(entries)
+        curves = {f"{env} {said}".strip(): {group.label: stages.whole_curve(group) for group in groups}}
         with tempfile.TemporaryDirectory() as folder:
             png, _ = figures.draw_curves(curves, "env_steps", figures.styles(groups), Path(folder) / "curves")
             shutil.copyfile(png, root / "docs" / figure_of(env))

@@ -19,6 +19,7 @@ from made_runs import made_run, made_seeds
 from dsac import results
 from dsac.config import to_tree
 from dsac.groups import grouped, shared
+from dsac.scores import final
 from dsac.strict import flat
 from dsac.sweep import prepare
 
@@ -101,6 +102,21 @@ def test_precision_and_protocol_stay_apart(tmp_path: Path):
     }
     (line,) = page.headline(found.tasks)
     assert line == ["Hopper-v5", "3,000 env steps", "-", "150.0 [100.0, 200.0] (2)", "-", "-", "50.0 [40.0, 60.0] (2)"]
+
+
+def test_a_figure_compares_methods_with_the_same_words(tmp_path: Path):
+    """Catches a line of other words in the figure, two lines of a method, and the run of PPO that ended early."""
+    runs = tmp_path / "runs"
+    made_seeds(runs, "dsac_t", (1.0, 2.0, 3.0))
+    made_seeds(runs, "dsac_t", (4.0, 5.0), "precision=bfloat16")
+    made_seeds(runs, "dsac_t", (6.0, 7.0), "precision=bfloat16", "algo.delay=1")
+    made_seeds(runs, "sac", (8.0,), "precision=bfloat16")
+    made_run(runs, "ppo", (1.0, 2.0, 9.0))
+    made_run(runs, "ppo", (1.0, 2.0, 3.0, 4.0, 10.0))
+    words, groups = page.drawn(committed(tmp_path).tasks["Hopper-v5"])
+    assert words == "precision=bfloat16"
+    ends = {group.label: final(group).tolist() for group in groups}
+    assert ends == {"DSAC-T published": [4.0, 5.0], "SAC published": [8.0], "PPO": [10.0]}
 
 
 def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
