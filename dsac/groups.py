@@ -228,6 +228,11 @@ def unlike(groups: Sequence[Group]) -> list[str]:
             for one in found:
                 kinds[one.alike[key]].append(one.label)
             if len(kinds) > 1:
-                sides = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in kinds.items())
+                sides = "; ".join(f"{value}: {listed(labels)}" for value, labels in kinds.items())
                 remarks.append(f"{env}: not compared across different {key} ({sides})")
     return remarks
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Up to three labels by name, more as a number: a label is as long as all settings in which the groups differ."""
+    return ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} groups"

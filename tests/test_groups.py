@@ -182,3 +182,12 @@ def test_own_algorithms_stand_after_ours_by_their_path(tmp_path: Path):
     config = made_run(tmp_path, "td3") / "config.yaml"
     config.write_text(config.read_text().replace("name: td3", "name: no_such_package.my_td3"))
     assert [group.label for group in groups(tmp_path)[0]] == ["SAC", "no_such_package.my_td3"]
+
+
+def test_a_remark_on_many_groups_stays_a_line(tmp_path: Path):
+    """Catches a remark that names a dozen groups, each by all the settings in which they differ."""
+    for tau in (0.001, 0.002, 0.003, 0.004):
+        made_run(tmp_path, "sac", (0.0, 1.0), f"algo.tau={tau}")
+    made_run(tmp_path, "ppo", (0.0, 1.0, 2.0))
+    (remark,) = unlike(groups(tmp_path)[0])
+    assert remark.endswith("(2,000 env steps: 4 groups; 3,000 env steps: PPO)")
