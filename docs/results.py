@@ -141,11 +141,11 @@ def differences(found: Found) -> list[list[str]]:
     rows = []
     for env, entries in found.tasks.items():
         for one, other in ((one, other) for one in entries for other in entries if comparable(one, other, entries)):
-            told: list[list[list[float]]] = []  # equal updates are equal env steps for most
+            seen: list[list[list[float]]] = []  # equal updates are equal env steps for most
             for axis in axes(found, [one, other]):
                 for point, first, second in stages.meetings(one.group, other.group, axis):
-                    if (both := [final(first).tolist(), final(second).tolist()]) not in told:
-                        told.append(both)
+                    if (both := [final(first).tolist(), final(second).tolist()]) not in seen:
+                        seen.append(both)
                         name = f"{one.label} minus {other.label}"
                         rows.append([env, name, axis.place(point), *against(first, second)])
     return rows

@@ -211,7 +211,7 @@ def test_evaluate_refuses(words: list[str], said: str, capsys: pytest.CaptureFix
         (["env=InvertedPendulum", "algo.replay_capacity=1e5", "algo.gamma=2"], "algo.gamma=2.0 must be at most 1.0"),
         pytest.param(
             ["env=InvertedPendulum", "device=cuda"], "use device=cpu",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="asks what a machine without CUDA is told"),
         ),
     ],
 )  # fmt: skip
