@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dsac import results
-from dsac.groups import AS_FAR_AS_EACH, NAMES, Group, differing_keys, grouped, labelling, rank, shared, shown
-from dsac.reproduce import chosen, defaults_of, departures, words
+from dsac.departures import chosen, departures, heeds_experiments
+from dsac.groups import AS_FAR_AS_EACH, LENGTHS, NAMES, Group, grouped, labelling, rank, shared, shown, told_apart
+from dsac.reproduce import words
 
 RATES = "rates.json"
 SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
-NOT_SAID = ("total_env_steps", "eval_every_env_steps")  # only where two groups differ in nothing else
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,12 @@ def named(groups: Sequence[Group]) -> list[Entry]:
     Groups that would share a name are told apart by all that differs between them.
     """
     entries = [entry_of(group) for group in groups]
-    found = []
-    for entry in entries:
-        same = [other.group for other in entries if other.label == entry.label]
-        values = [(group.env, labelling(group.runs, AS_FAR_AS_EACH)) for group in same]
-        own = labelling(entry.group.runs, AS_FAR_AS_EACH)
-        label = " ".join([entry.label, *(shown(key, own.get(key)) for key in differing_keys(values))])
-        found.append(dataclasses.replace(entry, group=dataclasses.replace(entry.group, label=label)))
+    rows = [(one.group.env, one.label, labelling(one.group.runs, AS_FAR_AS_EACH), {}) for one in entries]
+    labels = told_apart(rows, lambda values, _: values)
+    found = [
+        dataclasses.replace(entry, group=dataclasses.replace(entry.group, label=label))
+        for entry, label in zip(entries, labels, strict=True)
+    ]
     return sorted(found, key=lambda one: (rank(one.group.algorithm), one.words, one.settings != "recipe", one.label))
 
 
@@ -103,7 +102,7 @@ def entry_of(group: Group) -> Entry:
     """A group under its name, which another group of the task may have, too."""
     counted, settings = shared(group.runs[0]), group.runs[0].settings
     departed = {key: value for key, value in departures(settings).items() if key in counted or value is None}
-    said = " ".join(shown(key, value) for key, value in departed.items() if key not in NOT_SAID)
+    said = " ".join(shown(key, value) for key, value in departed.items() if key not in LENGTHS)
     entry = Entry(group, NAMES.get(group.algorithm, group.algorithm), settings_of(settings), said)
     label = f"{entry.method} {said}".strip()
     return dataclasses.replace(entry, group=dataclasses.replace(group, label=label))
@@ -111,15 +110,8 @@ def entry_of(group: Group) -> Entry:
 
 def settings_of(settings: Mapping[str, Any]) -> str:
     """Which settings an algorithm has, "recipe" or "published"; nothing where the two are the same to it."""
-    names = chosen(settings)
-
-    def brought(experiment: str) -> dict[str, Any]:
-        given = names | {"experiment": experiment}
-        tree = defaults_of(tuple(f"{key}={value}" for key, value in given.items()))
-        return {key: value for key, value in tree.items() if key.startswith("algo.")}
-
-    experiment = names["experiment"]
-    return "" if brought("recipe") == brought("paper") else SETTINGS.get(experiment, experiment)
+    experiment = chosen(settings)["experiment"]
+    return SETTINGS.get(experiment, experiment) if heeds_experiments(settings) else ""
 
 
 def commands(entries: Sequence[Entry]) -> list[str]:

@@ -6,19 +6,22 @@ import dataclasses
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dsac.config import ConfigError
+from dsac.config import ConfigError, choices
+from dsac.departures import departures, heeds_experiments
 from dsac.results import CURVES, NO_MATTER, Run
 from dsac.settings import RayConfig, TrainConfig
 
 NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
 TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")
+LENGTHS = ("total_env_steps", "eval_every_env_steps")  # said only where two groups differ in nothing else
+WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
 AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
 # What a setting was before it came into being: what it is by default.
 DEFAULTS = {
@@ -154,7 +157,10 @@ def unique_seeds(runs: Sequence[Run], label: str, remarks: list[str]) -> list[Ru
     by_seed: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: (run.env_steps[-1], run.name)):
         if (former := by_seed.get(run.seed)) is not None:
-            remarks.append(f"{run.env} {label}: seed {run.seed} was run twice, {former.name} left out")
+            again = (
+                "with the same" if np.array_equal(former.returns, run.returns[: len(former.returns)]) else "with other"
+            )
+            remarks.append(f"{run.env} {label}: seed {run.seed} was run twice, {again} returns; {former.name} left out")
         by_seed[run.seed] = run
     return [by_seed[seed] for seed in sorted(by_seed)]
 
@@ -165,21 +171,47 @@ def rank(algorithm: str) -> int:
 
 
 def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[str]:
-    """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings that differ.
+    """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings besides.
 
-    What differs is asked among the groups of one algorithm within one task, and then said of all its groups, so that a
-    label means the same in every task. Settings that go with the experiment are not repeated.
+    Said is what differs among the groups of an algorithm within one task, and that only of the groups that depart in
+    it from their task, algorithm and experiment. Groups that would share a label, as those of an experiment that is a
+    file, whose settings nobody knows here, say all that differs between them.
     """
-    values = [labelling(runs, until) for runs in groups.values()]
-    keys: dict[str, list[str]] = {}
-    for algorithm in {algorithm for _, algorithm, _ in groups}:
-        rows = [(env, value) for (env, name, _), value in zip(groups, values, strict=True) if name == algorithm]
-        keys[algorithm] = differing_keys(rows)
+    rows = [
+        (env, NAMES.get(algorithm, algorithm), labelling(runs, until), runs[0].settings)
+        for (env, algorithm, _), runs in groups.items()
+    ]
+    labels = told_apart(rows, departing)
+    rows = [(env, label, values, settings) for (env, _, values, settings), label in zip(rows, labels, strict=True)]
+    return told_apart(rows, lambda values, _: set(values) - {"experiment"})
+
+
+def told_apart(
+    rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
+) -> list[str]:
+    """The labels of rows (task, label, values, settings), each with those of its values that are worth saying.
+
+    Only where rows of the same task and label differ, and then in all tasks: a label means the same in each of them.
+    """
+    keys = {
+        same: differing_keys([(env, values) for env, label, values, _ in rows if label == same])
+        for same in dict.fromkeys(label for _, label, _, _ in rows)
+    }
     labels = []
-    for (_, algorithm, _), value in zip(groups, values, strict=True):
-        parts = [shown(key, value.get(key)) for key in keys[algorithm] if key != "experiment" or value[key]]
-        labels.append(" ".join([NAMES.get(algorithm, algorithm), *parts]))
+    for _, label, values, settings in rows:
+        said = worth_saying(values, settings) if keys[label] else ()
+        labels.append(" ".join([label, *(shown(key, values.get(key)) for key in keys[label] if key in said)]))
     return labels
+
+
+def departing(values: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
+    """The keys in which a run departs from what its task, algorithm and experiment bring; the experiment if it counts.
+
+    Of an experiment that is a file its name alone.
+    """
+    named, known = values["experiment"], settings.get("experiment") in (None, *choices("experiment"))
+    counts = {"experiment"} if named and (not known or heeds_experiments(settings)) else set()
+    return {"simulator", *counts, *(departures(settings) if known else ())} - set(LENGTHS)
 
 
 def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
@@ -190,23 +222,17 @@ def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
     return {**shared(runs[0]), **budget, "simulator": simulator(runs[0]), "experiment": experiment}
 
 
-def differing_keys(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """The keys in which groups of the same task differ; of those with different experiments the experiment only."""
-
-    def varying(same: Iterable[Any]) -> set[str]:
-        sets: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        for mark, (_, value) in zip(same, rows, strict=True):
-            sets[mark].append(value)
-        return {
-            key
-            for values in sets.values()
-            for key in {key for value in values for key in value}
-            if len({json.dumps(value.get(key)) for value in values}) > 1
-        }
-
-    found = varying(env for env, _ in rows)
-    if "experiment" in found:
-        found = {"experiment"} | varying((env, value["experiment"]) for env, value in rows)
+def differing_keys(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The keys in which the values of rows of the same task differ, the experiment first."""
+    tasks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for env, values in rows:
+        tasks[env].append(values)
+    found = {
+        key
+        for same in tasks.values()
+        for key in {key for values in same for key in values}
+        if len({json.dumps(values.get(key)) for values in same}) > 1
+    }
     return sorted(found, key=lambda key: (key != "experiment", key))
 
 

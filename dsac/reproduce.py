@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsac.config import choices, compose
+from dsac.departures import chosen, departures
 from dsac.groups import Group, shared
-from dsac.settings import EnvConfig
-from dsac.strict import as_word, flat, shown
+from dsac.strict import as_word, shown
 
 NOTHING = "-"
-LEFT_OUT = ("seed", "runs", "resume", "experiment")
 
 
 def commands(group: Group) -> list[str]:
@@ -33,38 +29,9 @@ def commands(group: Group) -> list[str]:
     return [looped(rest, seeds) for rest, seeds in by_rest.items()]
 
 
-def chosen(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The task, the algorithm and the experiment of a run; null for one that is a file, which may be gone."""
-    experiment = settings.get("experiment")
-    known = experiment if experiment in choices("experiment") else "null"
-    return {"env": settings["env.name"], "algo": settings["algo.name"], "experiment": str(known)}
-
-
-def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run, dotted keys, that are not what its task, algorithm and experiment bring."""
-    names = chosen(settings)
-    defaults = defaults_of(tuple(as_word(key, value) for key, value in names.items()))
-    return {
-        key: value
-        for key, value in settings.items()
-        if key not in (*LEFT_OUT, *names)
-        and not key.endswith(".name")
-        and (key not in defaults or shown(defaults[key]) != shown(value))
-    }
-
-
 def words(settings: Mapping[str, Any]) -> str:
     """Settings as a shell takes them."""
     return " ".join(shlex.quote(as_word(key, value).replace(", ", ",")) for key, value in settings.items())
-
-
-@functools.cache
-def defaults_of(chosen: tuple[str, ...]) -> Mapping[str, Any]:
-    """What a run has whose words are these choices alone, dotted keys."""
-    known = [word for word in chosen if not (word.startswith("algo=") and "." in word)]
-    composed = flat(compose(known))
-    env = {f"env.{field.name}": field.default for field in dataclasses.fields(EnvConfig)}
-    return env | {key: value for key, value in composed.items() if len(known) == len(chosen) or key[:5] != "algo."}
 
 
 def looped(command: str, seeds: Sequence[int]) -> str:

@@ -214,7 +214,7 @@ def test_differences_show_what_sets_groups_apart(tmp_path: Path):
     made_run(tmp_path, "sac")
     made_run(tmp_path, "sac", (0.0, 50.0, 100.0), "algo.gamma=0.98")
     groups, _ = grouped(read([tmp_path])[0])
-    assert differences(groups) == (["SAC gamma=0.98", "SAC gamma=0.99"], [["algo.gamma", "0.98", "0.99"]])
+    assert differences(groups) == (["SAC", "SAC gamma=0.98"], [["algo.gamma", "0.99", "0.98"]])
 
 
 def test_numbers_are_said_shortly():

@@ -52,6 +52,7 @@ TIERS = [
     ["dsac.ray_cluster", "dsac.sittings"],
     [
         "dsac.collector_host",
+        "dsac.departures",
         "dsac.guard",
         "dsac.logger",
         "dsac.resume",
