@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"
 METHODS = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO")  # of the headline
 PROTOCOL = {"precision", "num_envs", "updates_per_env_step"}  # words that leave a method what it is
-LINES = 6  # of a figure, so that it can be read
 
 
 def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[str, list[Entry]]]]:
@@ -42,8 +41,22 @@ def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[s
 
 
 def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
-    """A row for each of the contests, at the last env steps that all came to."""
-    return [[name, *met(methods, stages.ENV_STEPS)] for name, methods in contests(tasks)]
+    """Rows for each of the contests: at the last env steps that all came to, and further on.
+
+    Further on wherever two methods still stand beside each other, and where the last off-policy one ends.
+    """
+    rows = []
+    for name, methods in contests(tasks):
+        first = meeting(methods, stages.ENV_STEPS)
+        rows.append([name, *met(methods, first, stages.ENV_STEPS)])
+        every = [one for found in methods.values() for one in found]
+        last = max(stages.ends(one.group)[-1] for one in every if one.off_policy)
+        for point in stages.apart(end for one in every for end in stages.ends(one.group)):
+            there = met(methods, point, stages.ENV_STEPS)
+            several = len(METHODS) - there.count(tables.NOTHING) > 1
+            if first < point <= last and (several or point == last):
+                rows.append([name, *there])
+    return rows
 
 
 def side_by_side(found: Found) -> list[list[str]]:
@@ -56,7 +69,7 @@ def side_by_side(found: Found) -> list[list[str]]:
         entries = [one for several in methods.values() for one in several]
         places: dict[tuple[str, ...], list[str]] = {}
         for axis in axes(found, entries):
-            place, *cells = met(methods, axis)
+            place, *cells = met(methods, meeting(methods, axis), axis)
             places.setdefault(tuple(cells), []).append(place)
         rows.extend([name, ", ".join(at), *cells] for cells, at in places.items())
     return rows
@@ -69,9 +82,13 @@ def axes(found: Found, entries: Sequence[Entry]) -> list[stages.Axis]:
     return [stages.ENV_STEPS, stages.UPDATES, *timed]
 
 
-def met(methods: Mapping[str, Sequence[Entry]], axis: stages.Axis) -> list[str]:
-    """Where the methods meet on an axis, and what each has there."""
-    point = min(max(stages.ends(one.group, axis)[-1] for one in found) for found in methods.values() if found)
+def meeting(methods: Mapping[str, Sequence[Entry]], axis: stages.Axis) -> float:
+    """The last point of an axis that each of the methods, those that were run, came to."""
+    return min(max(stages.ends(one.group, axis)[-1] for one in found) for found in methods.values() if found)
+
+
+def met(methods: Mapping[str, Sequence[Entry]], point: float, axis: stages.Axis) -> list[str]:
+    """A point of an axis in words, and what each method has there."""
     return [axis.place(point), *(standing(found, point, axis) for found in methods.values())]
 
 
@@ -182,26 +199,59 @@ def chapter(env: str, entries: Sequence[Entry], places: Sequence[str]) -> str:
     """All that is said of a task: table, figure, and the commands that repeat both."""
     table = reached(entries)
     critics = [row for entry in entries if (row := calibration.summarise(entry.group))]
-    said, _ = drawn(entries)
     parts = [
         f"### {env}",
         grid(table.columns, table.rows).strip(),
         *table.notes,
         *([tables.markdown(tables.critics(critics)).partition("\n\n")[2].strip()] if critics else []),
-        f"![Returns on {f'{env} {said}'.strip()} over env steps]({figure_of(env)})",
+        *(f"![{picture.alt}]({picture.path})" for picture in pictures(env, entries)),
         f"Runs: {', '.join(f'[{place}](results/{place})' for place in places)}. Made by",
         "\n".join(["```sh", *commands(entries), "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def figure_of(env: str) -> str:
-    """The figure of a task, from docs/ on."""
-    return f"results/{re.sub(r'[^A-Za-z0-9-]', '-', env)}.png"
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure: its file, from docs/ on, its title, what it is in words, and a group a line under the line's name."""
+
+    path: str
+    title: str
+    alt: str
+    groups: Sequence[Group]
+
+
+def pictures(env: str, entries: Sequence[Entry]) -> list[Picture]:
+    """The figures of a task: the methods of the headline; every algorithm and single changes, as published.
+
+    The second where there are three algorithms beside PPO, the third where there are two changes.
+    """
+
+    def picture(name: str, said: str, groups: Sequence[Group], of: str) -> Picture:
+        stem = re.sub(r"[^A-Za-z0-9-]", "-", " ".join([env, *name.split()]))
+        title = " ".join([env, *said.split()])
+        return Picture(f"results/{stem}.png", title, f"Returns {of} on {title} over env steps", groups)
+
+    said, groups = drawn([one for one in entries if one.method in METHODS])
+    found = [picture("", said, groups, "of DSAC-T, SAC and PPO")]
+    published = [one for one in entries if one.settings == "published" or not one.off_policy]
+    if len({one.algorithm for one in published if one.off_policy}) >= 3:
+        said, groups = drawn(published)
+        found.append(picture("published", said, groups, "with the published settings"))
+        (base,) = [one for one in published if one.method == "DSAC-T published" and one.words == said]
+        changes = [
+            dataclasses.replace(one.group, label=words[0])
+            for one in published
+            if adds(base, one) and len(words := [word for word in one.words.split() if word not in said.split()]) == 1
+        ]
+        if len(changes) >= 2:
+            lines = [dataclasses.replace(base.group, label=base.method), *changes]
+            found.append(picture("published changes", said, lines, "of DSAC-T with one setting changed"))
+    return found
 
 
 def drawn(entries: Sequence[Entry]) -> tuple[str, list[Group]]:
-    """The words that most methods of a task share, and a group of each of these under the method's name.
+    """The words that most methods share, and a group of each of these under the method's name.
 
     Of several groups of a method the one with most runs, then the one that has come furthest.
     """
@@ -213,18 +263,20 @@ def drawn(entries: Sequence[Entry]) -> tuple[str, list[Group]]:
                 found.setdefault(one.method, []).append(dataclasses.replace(one.group, label=one.method))
         return [max(groups, key=lambda one: (len(one.runs), stages.ends(one))) for groups in found.values() if groups]
 
-    shared = {said: sharing(said)[:LINES] for said in dict.fromkeys(one.words for one in entries)}
+    shared = {said: sharing(said) for said in dict.fromkeys(one.words for one in entries)}
     return max(shared.items(), key=lambda item: (len(item[1]), sum(len(group.runs) for group in item[1])))
 
 
-def draw(found: Found, root: Path) -> None:
-    """A figure a task, as PNG."""
-    for env, entries in found.tasks.items():
-        said, groups = drawn(entries)
-        curves = {f"{env} {said}".strip(): {group.label: stages.whole_curve(group) for group in groups}}
+def draw(found: Found, root: Path) -> list[str]:
+    """Write the figures of all tasks, as PNG. Returns their paths, from docs/ on."""
+    shown = [picture for env, entries in found.tasks.items() for picture in pictures(env, entries)]
+    for picture in shown:
+        curves = {picture.title: {group.label: stages.whole_curve(group) for group in picture.groups}}
         with tempfile.TemporaryDirectory() as folder:
-            png, _ = figures.draw_curves(curves, "env_steps", figures.styles(groups), Path(folder) / "curves")
-            shutil.copyfile(png, root / "docs" / figure_of(env))
+            style = figures.styles(picture.groups)
+            png, _ = figures.draw_curves(curves, "env_steps", style, Path(folder) / "curves")
+            shutil.copyfile(png, root / "docs" / picture.path)
+    return [picture.path for picture in shown]
 
 
 def blocks(found: Found) -> dict[str, dict[str, str]]:
@@ -258,7 +310,7 @@ if __name__ == "__main__":
     figures.check()
     everything = gathered(ROOT / "docs" / "results")
     texts = {page: rewritten((ROOT / page).read_text(), parts) for page, parts in blocks(everything).items()}
-    draw(everything, ROOT)
+    drawings = draw(everything, ROOT)
     for page, text in texts.items():
         (ROOT / page).write_text(text)
-    print(f"written: {', '.join([*texts, *(f'docs/{figure_of(env)}' for env in everything.tasks)])}; see git diff")
+    print(f"written: {', '.join([*texts, *(f'docs/{path}' for path in drawings)])}; see git diff")

@@ -53,8 +53,9 @@ def test_pages_are_current(held: entries.Found, name: str):
 
 
 def test_every_figure_is_there(held: entries.Found):
-    """Catches a task whose folder was added without `make results`."""
-    assert all((ROOT / "docs" / page.figure_of(env)).is_file() for env in held.tasks)
+    """Catches a task whose folder was added without `make results`, and a figure that nothing shows any more."""
+    wanted = {picture.path for env, found in held.tasks.items() for picture in page.pictures(env, found)}
+    assert {f"results/{path.name}" for path in HELD.glob("*.png")} == wanted
 
 
 def test_every_run_is_in_one_row(held: entries.Found):
@@ -119,6 +120,29 @@ def test_a_figure_compares_methods_with_the_same_words(tmp_path: Path):
     assert ends == {"DSAC-T published": [4.0, 5.0], "SAC published": [8.0], "PPO": [10.0]}
 
 
+def test_published_settings_and_their_changes_have_figures(tmp_path: Path):
+    """Catches algorithms or ablations without curves, a change without what it is a change of, and two at once."""
+    runs, loss = tmp_path / "runs", "algo.critic_loss=release_2025"
+    for number, algo in enumerate(("dsac_t", "sac", "td3")):
+        made_run(runs, algo, (0.0, float(number)), "precision=bfloat16")
+        made_run(runs, algo, (0.0, 50.0), "precision=bfloat16", "experiment=recipe")
+    made_run(runs, "ppo", (0.0, 9.0))
+    for number, words in enumerate([(loss,), ("algo.twin_value_distributions=false",), (loss, "algo.tau=0.01")]):
+        made_run(runs, "dsac_t", (0.0, 20.0 + number), "precision=bfloat16", *words)
+    methods, published, changes = page.pictures("Hopper-v5", committed(tmp_path).tasks["Hopper-v5"])
+    assert [group.label for group in methods.groups] == [
+        "DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO",
+    ]  # fmt: skip
+    assert [group.label for group in published.groups] == ["DSAC-T published", "SAC published", "PPO", "TD3 published"]
+    assert {group.label: final(group).tolist() for group in changes.groups} == {
+        "DSAC-T published": [0.0],
+        "critic_loss=release_2025": [20.0],
+        "twin_value_distributions=false": [21.0],
+    }
+    paths = [picture.path for picture in (methods, published, changes)]
+    assert paths == [f"results/Hopper-v5{end}.png" for end in ("", "-published", "-published-changes")]
+
+
 def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
     """Catches one update per env step, or bfloat16, in the row of the default."""
     for algo, plain, other in (("dsac_t", 100.0, 900.0), ("sac", 50.0, 800.0)):
@@ -143,6 +167,19 @@ def test_a_seed_that_went_on_alone_has_a_row_of_its_own(tmp_path: Path):
     assert curve.x.tolist() == [1000, 2000, 3000, 4000, 5000, 6000]
     assert curve.mean.tolist() == [0, 15, 35, 50, 70, 600]
     assert np.isnan(curve.low).tolist() == [False] * 3 + [True] * 3
+
+
+def test_what_goes_on_has_rows_further_on(tmp_path: Path):
+    """Catches a headline that ends where the shortest of its methods did."""
+    made_run(tmp_path / "runs", "dsac_t", (1.0, 2.0), "experiment=recipe")
+    made_run(tmp_path / "runs", "dsac_t", (1.0, 3.0, 5.0, 7.0), "experiment=paper")
+    made_run(tmp_path / "runs", "sac", (1.0, 4.0, 6.0), "experiment=paper")
+    made_run(tmp_path / "runs", "ppo", (0.0,) * 8)
+    assert [row[1:] for row in page.headline(committed(tmp_path).tasks)] == [
+        ["2,000 env steps", "2.00 (1)", "3.00 (1)", "-", "4.00 (1)", "-"],
+        ["3,000 env steps", "-", "5.00 (1)", "-", "6.00 (1)", "-"],
+        ["4,000 env steps", "-", "7.00 (1)", "-", "-", "-"],
+    ]
 
 
 def test_ppo_is_not_asked_half_way(tmp_path: Path):
