@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import typing
 from collections.abc import Mapping, Sequence
@@ -145,24 +146,29 @@ def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any
 
 def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
     """conf/train.yaml with the given choices, by group. An algorithm outside the package brings its own defaults."""
+    tree = copy.deepcopy(of_yaml(tuple(f"{group}={name}" for group, name in chosen.items() if name in choices(group))))
+    module = chosen.get("algo", "")
+    if "." in module:
+        task = yaml.safe_load((conf_folder() / "env" / f"{tree['env']['name']}.yaml").read_text())
+        tree["algo"] = algorithm_defaults(module) | task.get("algo", {})
+    return tree
+
+
+@functools.cache
+def of_yaml(words: tuple[str, ...]) -> dict[str, Any]:
+    """conf/train.yaml with the yaml files of the given choices. Kept: a sweep of a hundred runs asks for a few."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    inside = [f"{group}={name}" for group, name in chosen.items() if name in choices(group)]
     try:
         with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
-            container = OmegaConf.to_container(hydra_compose("train", inside), resolve=False)
+            container = OmegaConf.to_container(hydra_compose("train", list(words)), resolve=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{conf_folder()}: {str(error).splitlines()[0]}") from error
-    tree = typing.cast("dict[str, Any]", container)
-    module = chosen.get("algo", "")
-    if "." in module:
-        task = yaml.safe_load((conf_folder() / "env" / f"{tree['env']['name']}.yaml").read_text())
-        tree["algo"] = algorithm_defaults(module) | task.get("algo", {})
-    return tree
+    return typing.cast("dict[str, Any]", container)
 
 
 def algorithm_defaults(module: str) -> dict[str, Any]:

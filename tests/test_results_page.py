@@ -34,6 +34,12 @@ def held() -> entries.Found:
     return entries.gathered(HELD)
 
 
+@pytest.fixture(scope="module")
+def blocks(held: entries.Found) -> dict[str, dict[str, str]]:
+    """What its pages must say."""
+    return page.blocks(held)
+
+
 def committed(tmp_path: Path) -> entries.Found:
     """What a folder of made runs says once it is committed."""
     results.write_committed(tmp_path / "docs" / "made", results.read([tmp_path / "runs"])[0])
@@ -46,10 +52,10 @@ def table(found: entries.Found, env: str = "Hopper-v5") -> dict[tuple[str, str],
 
 
 @pytest.mark.parametrize("name", [page.README, page.PAGE, page.RECIPE])
-def test_pages_are_current(held: entries.Found, name: str):
+def test_pages_are_current(blocks: dict[str, dict[str, str]], name: str):
     """Catches a folder that was added, or a tool that was changed, without `make results`."""
     text = (ROOT / name).read_text()
-    assert page.rewritten(text, page.blocks(held)[name]) == text, "make results"
+    assert page.rewritten(text, blocks[name]) == text, "make results"
 
 
 def test_every_figure_is_there(held: entries.Found):
@@ -70,7 +76,7 @@ def test_every_run_is_in_one_row(held: entries.Found):
     assert len(set(names)) == len(names) == len(runs) - sum("was run twice" in line for line in held.remarks)
 
 
-def test_a_changed_evaluation_changes_every_table(tmp_path: Path, held: entries.Found):
+def test_a_changed_evaluation_changes_every_table(tmp_path: Path, blocks: dict[str, dict[str, str]]):
     """Catches a table that is read from somewhere else."""
     shutil.copytree(HELD, tmp_path / "results")
     path = tmp_path / "results" / "humanoid" / "evaluations.csv"
@@ -78,7 +84,7 @@ def test_a_changed_evaluation_changes_every_table(tmp_path: Path, held: entries.
     place = max(index for index, line in enumerate(lines) if line.startswith("0,"))
     lines[place] = ",".join([*lines[place].split(",")[:4], "-1000000.0"])
     path.write_text("\n".join(lines) + "\n")
-    doctored, true = page.blocks(entries.gathered(tmp_path / "results")), page.blocks(held)
+    doctored, true = page.blocks(entries.gathered(tmp_path / "results")), blocks
     assert doctored[page.README]["headline"] != true[page.README]["headline"]
     assert doctored[page.RECIPE]["side by side"] != true[page.RECIPE]["side by side"]
     for name in ("differences", "tasks"):
