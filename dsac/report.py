@@ -25,7 +25,7 @@ from dsac import figures, tables
 from dsac.calibration import Calibration
 from dsac.comparison import Comparison, Profile
 from dsac.config import ConfigError
-from dsac.groups import Group
+from dsac.groups import NAMES, Group
 from dsac.progress import following
 from dsac.reproduce import commands, differences
 from dsac.results import Run
@@ -124,7 +124,7 @@ def task_part(
     """A task's part of the page."""
     groups, summaries, pairs = found.of(env)
     shown = [tables.scores(env, summaries, groups, reference), tables.costs(env, summaries, groups, found.by)]
-    shown += [tables.duels(env, pairs)] if pairs else []
+    shown += [tables.duels(env, groups, summaries, pairs)] if pairs else []
     grid = "Seeds are read off straight lines between their evaluations, within the range that all of them share."
     return {"env": env, "tables": shown, "films": films, "grid": grid}
 
@@ -214,10 +214,13 @@ def facts(groups: Sequence[Group]) -> Table:
 
 
 def made_with(groups: Sequence[Group]) -> str:
-    """The line below the title."""
+    """The line below the title: how many runs, and of what; of many groups the algorithms."""
     runs = sum(len(group.runs) for group in groups)
     labels = dict.fromkeys(group.label for group in groups)
-    return f"{runs} runs: {', '.join(labels)}"
+    if len(labels) <= tables.MANY:
+        return f"{runs} runs: {', '.join(labels)}"
+    algorithms = dict.fromkeys(NAMES.get(group.algorithm, group.algorithm) for group in groups)
+    return f"{runs} runs in {len(groups)} groups: {', '.join(algorithms)}"
 
 
 def command_of(words: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from dsac.published import SOURCE, STATISTIC, VERSIONS, published
 from dsac.scores import AXES, Estimate, Pair, Summary
 
 NOTHING = "-"
+MANY = 8  # groups of a task; of more, pairs and sentences are about the best DSAC-T and the few best others
+FEW = 5
 
 
 class Table(NamedTuple):
@@ -138,11 +140,12 @@ def machine(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     return f"{facts['cpu']}, {facts['device']}, {facts['threads']} of {facts['cores']} cores{beside}"
 
 
-def duels(env: str, pairs: Sequence[Pair]) -> Table:
-    """Every two methods of a task."""
+def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Table:
+    """Every two methods of a task; of many the one that `answer` is about beside each other."""
+    told = pairs if len(groups) <= MANY else beside(subject(groups, summaries), pairs)
     rows = [
         [f"{pair.label} against {pair.other}", spread(pair.probability), spread(pair.difference), pair.verdict]
-        for pair in pairs
+        for pair in told
     ]
     columns = ["", "probability of improvement", "difference of final means", "the first is"]
     notes = [
@@ -150,7 +153,21 @@ def duels(env: str, pairs: Sequence[Pair]) -> Table:
         "interval lies on one side of 0.5, which takes four seeds each or more. No correction is made for looking at "
         "many pairs."
     ]
+    notes += [f"All {len(pairs)} pairs are in pairs.csv."] if len(told) < len(pairs) else []
     return Table(env, "who beats whom", columns, rows, notes)
+
+
+def subject(groups: Sequence[Group], summaries: Sequence[Summary]) -> Summary:
+    """Whom a comparison is about: the best DSAC-T, or else the best."""
+    ours = {group.label for group in groups if group.algorithm == next(iter(NAMES))}
+    return max([row for row in summaries if row.label in ours] or summaries, key=lambda row: row.final.value)
+
+
+def beside(one: Summary, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs of a method, with it as the first."""
+    return [
+        pair if pair.label == one.label else pair.turned() for pair in pairs if one.label in (pair.label, pair.other)
+    ]
 
 
 def together(overall: Sequence[Overall]) -> Table:
@@ -195,28 +212,30 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
     for env in comparison.tasks:
         groups, summaries, pairs = comparison.of(env)
         found += [scores(env, summaries, groups, reference), costs(env, summaries, groups, comparison.by)]
-        found += [duels(env, pairs)] if pairs else []
+        found += [duels(env, groups, summaries, pairs)] if pairs else []
     found += [together(comparison.overall)] if comparison.overall else []
     return found + ([critics(calibrations)] if calibrations else [])
 
 
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:
-    """The comparison in sentences: what the best DSAC-T (or else the best) reached, then how each other stands."""
+    """The comparison in sentences: what its subject reached, then how each other, of many the best few, stands."""
     by_label = {row.label: row for row in summaries}
-    ours = [by_label[group.label] for group in groups if group.algorithm == next(iter(NAMES))]
-    subject = max(ours or summaries, key=lambda row: row.final.value)
-    plural = "" if subject.seeds == 1 else "s"
-    lines = [f"{env}: {subject.label} ends at {spread(subject.final)}, {subject.seeds} seed{plural}."]
-    told = [pair if pair.label == subject.label else pair.turned() for pair in pairs]
+    ours = subject(groups, summaries)
+    plural = "" if ours.seeds == 1 else "s"
+    lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}."]
+    others = beside(ours, pairs)
+    if len(groups) > MANY:
+        others.sort(key=lambda pair: by_label[pair.other].final.value, reverse=True)
+    told = others[:FEW] if len(groups) > MANY else others
     for pair in told:
-        if pair.label == subject.label:
-            other = by_label[pair.other]
-            lines.append(
-                f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
-                f"probability {spread(pair.probability)}, "
-                f"in {duration(subject.seconds)} against {duration(other.seconds)}."
-            )
-    return lines
+        other = by_label[pair.other]
+        lines.append(
+            f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
+            f"probability {spread(pair.probability)}, "
+            f"in {duration(ours.seconds)} against {duration(other.seconds)}."
+        )
+    left = len(others) - len(told)
+    return [*lines, f"{left} more: {env}, who beats whom."] if left else lines
 
 
 def screen(table: Table) -> str:

@@ -100,6 +100,25 @@ def test_the_best_settings_of_dsac_t_are_spoken_of(tmp_path: Path):
     assert report["answers"][0][0].startswith("Hopper-v5: DSAC-T recipe ends at 9.00")
 
 
+def test_of_many_groups_the_best_are_spoken_of(tmp_path: Path):
+    """Catches a page of pairs that nobody asked for, sentences about the worst few, and pairs that are lost."""
+    made_run(tmp_path / "runs", "dsac_t", [0.0, 4.5])
+    for number in range(9):
+        made_run(tmp_path / "runs", "sac", [0.0, float(number)], f"algo.tau=0.00{number + 1}")
+    report = compare(tmp_path / "runs", out=tmp_path, report=True, films=False, curves=False)
+    (answer,) = report["answers"]
+    assert [line.split(":")[0] for line in answer[1:-1]] == [
+        f"Against SAC tau=0.00{9 - number}, at {8 - number}.00" for number in range(4)
+    ] + ["Against SAC, at 4.00"]
+    assert answer[-1] == "4 more: Hopper-v5, who beats whom."
+    assert len(report["pairs"]) == 45
+    text = (tmp_path / "tables.md").read_text()
+    assert text.count("| DSAC-T against") == 9
+    assert "| SAC tau=0.001 against" not in text
+    assert "All 45 pairs are in pairs.csv." in text
+    assert "10 runs in 10 groups: DSAC-T, SAC" in (tmp_path / "report.html").read_text()
+
+
 def test_three_seeds_do_not_tell(tmp_path: Path):
     """Catches a verdict from so few seeds that chance gives it one time in ten."""
     made_seeds(tmp_path / "runs", "sac", [10.0, 11.0, 12.0])
