@@ -54,7 +54,7 @@ def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
         for point in stages.apart(end for one in every for end in stages.ends(one.group)):
             there = met(methods, point, stages.ENV_STEPS)
             several = len(METHODS) - there.count(tables.NOTHING) > 1
-            if first < point <= last and (several or point == last):
+            if first < stages.REACHED * point and point <= last and (several or point == last):
                 rows.append([name, *there])
     return rows
 

@@ -176,12 +176,16 @@ def test_a_seed_that_went_on_alone_has_a_row_of_its_own(tmp_path: Path):
 
 
 def test_what_goes_on_has_rows_further_on(tmp_path: Path):
-    """Catches a headline that ends where the shortest of its methods did."""
+    """Catches a headline that ends where the shortest of its methods did, and a row twice."""
     made_run(tmp_path / "runs", "dsac_t", (1.0, 2.0), "experiment=recipe")
     made_run(tmp_path / "runs", "dsac_t", (1.0, 3.0, 5.0, 7.0), "experiment=paper")
     made_run(tmp_path / "runs", "sac", (1.0, 4.0, 6.0), "experiment=paper")
     made_run(tmp_path / "runs", "ppo", (0.0,) * 8)
-    assert [row[1:] for row in page.headline(committed(tmp_path).tasks)] == [
+    for algo, evaluations in (("dsac_t", 20), ("sac", 21)):  # as far as each other, but for a block
+        made_run(tmp_path / "runs", algo, (1.0,) * evaluations, env="Ant")
+    ant, *hopper = page.headline(committed(tmp_path).tasks)
+    assert ant == ["Ant-v5", "20,000 env steps", "-", "1.00 (1)", "-", "1.00 (1)", "-"]
+    assert [row[1:] for row in hopper] == [
         ["2,000 env steps", "2.00 (1)", "3.00 (1)", "-", "4.00 (1)", "-"],
         ["3,000 env steps", "-", "5.00 (1)", "-", "6.00 (1)", "-"],
         ["4,000 env steps", "-", "7.00 (1)", "-", "-", "-"],
