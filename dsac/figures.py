@@ -46,9 +46,18 @@ def check() -> None:
 
 
 def styles(groups: Sequence[Group]) -> dict[str, tuple[str, Any]]:
-    """Colour and dashes by label: an algorithm keeps its colour in every picture, its groups differ in dashes."""
+    """Colour and dashes by label: an algorithm keeps its colour in every picture, its groups differ in dashes.
+
+    More groups of one algorithm alone than there are dashes differ in colours first.
+    """
     found: dict[str, tuple[str, Any]] = {}
-    others = sorted({group.algorithm for group in groups} - COLOURS.keys())
+    algorithms, labels = {group.algorithm for group in groups}, {group.label for group in groups}
+    if len(algorithms) == 1 and len(labels) > len(DASHES):
+        palette = [*COLOURS.values(), *SPARE]
+        for number, label in enumerate(dict.fromkeys(group.label for group in groups)):
+            found[label] = (palette[number % len(palette)], DASHES[number // len(palette) % len(DASHES)])
+        return found
+    others = sorted(algorithms - COLOURS.keys())
     colours = COLOURS | {name: SPARE[index % len(SPARE)] for index, name in enumerate(others)}
     used: dict[str, int] = {}
     for group in groups:

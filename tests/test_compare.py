@@ -119,6 +119,17 @@ def test_of_many_groups_the_best_are_spoken_of(tmp_path: Path):
     assert "10 runs in 10 groups: DSAC-T, SAC" in (tmp_path / "report.html").read_text()
 
 
+def test_many_settings_of_one_algorithm_can_be_told_apart(tmp_path: Path):
+    """Catches two lines of a picture that look alike; beside another algorithm each keeps its colour."""
+    for number in range(9):
+        made_run(tmp_path, "sac", (0.0, 1.0), f"algo.tau=0.00{number + 1}")
+    alone = figures.styles(grouped(read([tmp_path])[0])[0])
+    assert len(set(alone.values())) == len(alone) == 9
+    made_run(tmp_path, "ppo", (0.0, 1.0))
+    both = figures.styles(grouped(read([tmp_path])[0])[0])
+    assert {colour for label, (colour, _) in both.items() if label != "PPO"} == {figures.COLOURS["sac"]}
+
+
 def test_three_seeds_do_not_tell(tmp_path: Path):
     """Catches a verdict from so few seeds that chance gives it one time in ten."""
     made_seeds(tmp_path / "runs", "sac", [10.0, 11.0, 12.0])
