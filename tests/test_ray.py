@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from small_runs import final_state, only_run, rows, small_config, small_words, train
 
-from dsac import exit_codes, ray_cluster, sweep
+from dsac import exit_codes, ray_cluster, sweep, sweep_ray
 from dsac.replay_kernels import TRANSITION
 from dsac.sweep_ray import RayTasks
 from dsac.sweep_runner import Sweep
@@ -229,6 +229,44 @@ def test_a_cancelled_task_saves(tmp_path: Path):
     assert work.runs[0].state == "stopped"
     assert work.runs[0].found.env_steps > 0
     assert sweep.exit_code(work.runs) == exit_codes.RESUMABLE
+
+
+def test_a_stop_that_is_lost_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a run that trains on for ever because the interrupt of its worker was swallowed."""
+    asked: list[bool] = []
+
+    class Deaf:
+        wait = staticmethod(lambda references, timeout: ([], references))
+        cancel = staticmethod(lambda reference, force: asked.append(force))
+
+    monkeypatch.setattr(sweep_ray, "AGAIN_SECONDS", 0.0)
+    handle = sweep_ray.RayHandle(Deaf, None, tmp_path / "log.txt")
+    assert handle.poll() is None
+    assert asked == []
+    handle.stop()
+    assert handle.poll() is None
+    assert asked == [False, False]
+    handle.stop()
+    assert handle.poll() is None
+    assert asked == [False, False, True]
+
+
+def test_a_repeated_stop_does_not_hurry_the_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a second SIGTERM, which ends a run at once, where Ray cancels twice."""
+    saves = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (signal.signal(signal.SIGTERM, "
+        "signal.SIG_DFL), time.sleep(0.5), sys.exit(75)))\nopen(sys.argv[1], 'w').close()\ntime.sleep(60)"
+    )
+    ready = tmp_path / "ready"
+    monkeypatch.setattr(sweep_ray, "worker_command", lambda *_: [sys.executable, "-c", saves, str(ready)])
+
+    def interrupted(_: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        sleep(0.1)
+        if ready.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_ray.time, "sleep", interrupted)
+    assert sweep_ray.supervise([], str(tmp_path), str(tmp_path), "") == 75
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
