@@ -222,7 +222,8 @@ class Picture:
 
 
 def pictures(env: str, entries: Sequence[Entry]) -> list[Picture]:
-    """The figures of a task: the methods of the headline; every algorithm and single changes, as published.
+    """The figures of a task: the methods of the headline, or what there is; every algorithm and single changes, as
+    published.
 
     The second where there are three algorithms beside PPO, the third where there are two changes.
     """
@@ -232,20 +233,21 @@ def pictures(env: str, entries: Sequence[Entry]) -> list[Picture]:
         title = " ".join([env, *said.split()])
         return Picture(f"results/{stem}.png", title, f"Returns {of} on {title} over env steps", groups)
 
-    said, groups = drawn([one for one in entries if one.method in METHODS])
-    found = [picture("", said, groups, "of DSAC-T, SAC and PPO")]
+    said, groups = drawn([one for one in entries if one.method in METHODS] or entries)
+    found = [picture("", said, groups, f"of {', '.join(dict.fromkeys(group.label for group in groups))}")]
     published = [one for one in entries if one.settings in ("published", "")]  # nothing: the recipe leaves it as it is
     if len({one.algorithm for one in published if one.off_policy}) >= 3:
         said, groups = drawn(published)
         found.append(picture("published", said, groups, "with the published settings"))
-        (base,) = [one for one in published if one.method == "DSAC-T published" and one.words == said]
+        base = [one for one in published if one.method == "DSAC-T published" and one.words == said]
         changes = [
             dataclasses.replace(one.group, label=words[0])
             for one in published
-            if adds(base, one) and len(words := [word for word in one.words.split() if word not in said.split()]) == 1
+            if any(adds(plain, one) for plain in base)
+            and len(words := [word for word in one.words.split() if word not in said.split()]) == 1
         ]
         if len(changes) >= 2:
-            lines = [dataclasses.replace(base.group, label=base.method), *changes]
+            lines = [*(dataclasses.replace(plain.group, label=plain.method) for plain in base), *changes]
             found.append(picture("published changes", said, lines, "of DSAC-T with one setting changed"))
     return found
 

@@ -149,6 +149,15 @@ def test_published_settings_and_their_changes_have_figures(tmp_path: Path):
     assert paths == [f"results/Hopper-v5{end}.png" for end in ("", "-published", "-published-changes")]
 
 
+def test_a_task_without_dsac_t_has_figures_too(tmp_path: Path):
+    """Catches a page that cannot be written because somebody began with the baselines."""
+    for algo in ("td3", "ddpg", "dsac_v1"):
+        made_run(tmp_path / "runs", algo, (0.0, 1.0))
+    first, second = page.pictures("Hopper-v5", committed(tmp_path).tasks["Hopper-v5"])
+    assert [group.label for group in first.groups] == [group.label for group in second.groups]
+    assert {group.label for group in first.groups} == {"TD3 published", "DDPG published", "DSAC-v1"}
+
+
 def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
     """Catches one update per env step, or bfloat16, in the row of the default."""
     for algo, plain, other in (("dsac_t", 100.0, 900.0), ("sac", 50.0, 800.0)):
