@@ -96,6 +96,7 @@ def supervise(words: list[str], folder: str, cwd: str, python_path: str) -> int:
     Ray cancels with a KeyboardInterrupt, the first of which the child is given as SIGTERM: a second would end it at
     once. Raises Killed.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a Ray begun in the background of a script ignores it
     told = False
     environment = {**os.environ, "PYTHONPATH": python_path}
     with (Path(folder) / "log.txt").open("ab") as log:

@@ -252,10 +252,11 @@ def test_a_stop_that_is_lost_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_repeated_stop_does_not_hurry_the_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Catches a second SIGTERM, which ends a run at once, where Ray cancels twice."""
+    """Catches a second SIGTERM, which ends a run at once, where Ray cancels twice, and interrupts that are ignored, as
+    they are below a command that a script runs in the background."""
     saves = (
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (signal.signal(signal.SIGTERM, "
-        "signal.SIG_DFL), time.sleep(0.5), sys.exit(75)))\nopen(sys.argv[1], 'w').close()\ntime.sleep(60)"
+        "signal.SIG_DFL), time.sleep(0.5), sys.exit(75)))\nopen(sys.argv[1], 'w').close()\ntime.sleep(9)"
     )
     ready = tmp_path / "ready"
     monkeypatch.setattr(sweep_ray, "worker_command", lambda *_: [sys.executable, "-c", saves, str(ready)])
@@ -263,10 +264,14 @@ def test_a_repeated_stop_does_not_hurry_the_save(tmp_path: Path, monkeypatch: py
     def interrupted(_: float, sleep: Callable[[float], None] = time.sleep) -> None:
         sleep(0.1)
         if ready.exists():
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(sweep_ray.time, "sleep", interrupted)
-    assert sweep_ray.supervise([], str(tmp_path), str(tmp_path), "") == 75
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert sweep_ray.supervise([], str(tmp_path), str(tmp_path), "") == 75
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
