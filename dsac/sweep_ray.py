@@ -16,7 +16,6 @@ from dsac.sweep_runner import Handle, worker_command
 
 RETRIES = 3
 POLL_SECONDS = 0.2
-AGAIN_SECONDS = 5.0  # an interrupt can be lost in the worker, where it lands in a destructor for one
 
 
 class Killed(RuntimeError):
@@ -59,16 +58,14 @@ class RayTasks:
 
 
 class RayHandle:
-    """A run that Ray has taken. A stop, repeated until it is heard, lets it save; a second one ends it at once."""
+    """A run that Ray has taken. The first stop lets it save, the second ends it at once."""
 
     def __init__(self, ray: Any, reference: Any, log: Path) -> None:
-        self.ray, self.reference, self.log, self.stops, self.asked = ray, reference, log, 0, 0.0
+        self.ray, self.reference, self.log, self.stops = ray, reference, log, 0
 
     def poll(self) -> int | None:
         ready, _ = self.ray.wait([self.reference], timeout=0)
         if not ready:
-            if self.stops == 1 and time.monotonic() - self.asked > AGAIN_SECONDS:
-                self.cancel()
             return None
         try:
             return int(self.ray.get(self.reference))
@@ -83,21 +80,15 @@ class RayHandle:
 
     def stop(self) -> None:
         self.stops += 1
-        self.cancel()
-
-    def cancel(self) -> None:
-        self.asked = time.monotonic()
         self.ray.cancel(self.reference, force=self.stops > 1)
 
 
 def supervise(words: list[str], folder: str, cwd: str, python_path: str) -> int:
     """Carry out a run in a child process of a Ray worker, which takes the child along; the run's exit code.
 
-    Ray cancels with a KeyboardInterrupt, the first of which the child is given as SIGTERM: a second would end it at
-    once. Raises Killed.
+    Ray cancels with a KeyboardInterrupt, which the child is given as SIGTERM. Raises Killed.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a Ray begun in the background of a script ignores it
-    told = False
     environment = {**os.environ, "PYTHONPATH": python_path}
     with (Path(folder) / "log.txt").open("ab") as log:
         command = worker_command(Path(folder), words)
@@ -110,9 +101,7 @@ def supervise(words: list[str], folder: str, cwd: str, python_path: str) -> int:
                 time.sleep(POLL_SECONDS)
             break
         except KeyboardInterrupt:
-            if not told:
-                child.send_signal(signal.SIGTERM)
-            told = True
+            child.send_signal(signal.SIGTERM)
     if child.returncode == -signal.SIGKILL:
         raise Killed(f"ended by SIGKILL: {' '.join(words)}")
     return child.returncode
