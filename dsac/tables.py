@@ -142,7 +142,7 @@ def machine(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Table:
     """Every two methods of a task; of many the one that `answer` is about beside each other."""
-    told = pairs if len(groups) <= MANY else beside(subject(groups, summaries), pairs)
+    told = pairs if len(groups) <= MANY else beside(subject(groups, summaries, pairs), pairs)
     rows = [
         [f"{pair.label} against {pair.other}", spread(pair.probability), spread(pair.difference), pair.verdict]
         for pair in told
@@ -157,10 +157,16 @@ def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs
     return Table(env, "who beats whom", columns, rows, notes)
 
 
-def subject(groups: Sequence[Group], summaries: Sequence[Summary]) -> Summary:
-    """Whom a comparison is about: the best DSAC-T, or else the best."""
+def subject(groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Summary:
+    """Whom a comparison is about: the best DSAC-T that can be compared, or else the best DSAC-T, or else the best."""
     ours = {group.label for group in groups if group.algorithm == next(iter(NAMES))}
-    return max([row for row in summaries if row.label in ours] or summaries, key=lambda row: row.final.value)
+    compared = {label for pair in pairs for label in (pair.label, pair.other)}
+    rows = next(
+        rows
+        for labels in (ours & compared, ours, {row.label for row in summaries})
+        if (rows := [row for row in summaries if row.label in labels])
+    )
+    return max(rows, key=lambda row: row.final.value)
 
 
 def beside(one: Summary, pairs: Sequence[Pair]) -> list[Pair]:
@@ -220,7 +226,7 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:
     """The comparison in sentences: what its subject reached, then how each other, of many the best few, stands."""
     by_label = {row.label: row for row in summaries}
-    ours = subject(groups, summaries)
+    ours = subject(groups, summaries, pairs)
     plural = "" if ours.seeds == 1 else "s"
     lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}."]
     others = beside(ours, pairs)

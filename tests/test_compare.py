@@ -100,6 +100,16 @@ def test_the_best_settings_of_dsac_t_are_spoken_of(tmp_path: Path):
     assert report["answers"][0][0].startswith("Hopper-v5: DSAC-T recipe ends at 9.00")
 
 
+def test_a_longer_run_that_nothing_compares_with_is_not_spoken_of(tmp_path: Path):
+    """Catches an answer without a word on the comparison, because one DSAC-T went on alone."""
+    made_run(tmp_path / "runs", "dsac_t", [0.0, 3.0])
+    made_run(tmp_path / "runs", "dsac_t", [0.0, 3.0, 9.0], "algo.tau=0.01")
+    made_run(tmp_path / "runs", "ppo", [0.0, 1.0])
+    first, second = compare(tmp_path / "runs", out=tmp_path, curves=False)["answers"][0]
+    assert first.startswith("Hopper-v5: DSAC-T ends at 3.00")
+    assert second.startswith("Against PPO, at 1.00")
+
+
 def test_of_many_groups_the_best_are_spoken_of(tmp_path: Path):
     """Catches a page of pairs that nobody asked for, sentences about the worst few, and pairs that are lost."""
     made_run(tmp_path / "runs", "dsac_t", [0.0, 4.5])

@@ -234,8 +234,8 @@ def test_a_cancelled_task_saves(tmp_path: Path):
 def test_a_stop_is_heard_in_the_background_of_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches a run that trains on: Ray cancels with SIGINT, which what a script begins in its background ignores."""
     saves = (
-        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (signal.signal(signal.SIGTERM, "
-        "signal.SIG_DFL), time.sleep(0.5), sys.exit(75)))\nopen(sys.argv[1], 'w').close()\ntime.sleep(9)"
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "open(sys.argv[1], 'w').close()\ntime.sleep(9)"
     )
     ready = tmp_path / "ready"
     monkeypatch.setattr(sweep_ray, "worker_command", lambda *_: [sys.executable, "-c", saves, str(ready)])
