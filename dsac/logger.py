@@ -173,6 +173,8 @@ class Logger:
         self.mark = now
         facts = trainer.collector.take_facts()
         metrics = {name: value.tolist() for name, value in trainer.metrics.items()}
+        if (size := trainer.algorithm.reward_size()) is not None:
+            metrics["reward_size"] = size.tolist()
         for learner, curves in enumerate(self.curves):
             values = {f"train/{name}": value[learner] for name, value in metrics.items()}
             episodes = trainer.collector.take_finished(learner)

@@ -79,8 +79,16 @@ class ReturnNormalizer(nn.Module):
     """The size of the running discounted return G_t = gamma G_{t-1} + r_t of each world, cleared at episode ends.
 
     std (S,), largest (S,): the largest |G| seen. Rewards are stored raw and divided by a scale made of these.
+
+    Neither zeros nor a spike may ruin it. Until something other than zero was seen the size is 1. And no reward can
+    exceed twice the largest |G| that it belongs to, since r_t = G_t - gamma G_{t-1}, nor can a sum of n of them: what
+    does was not seen yet, and counts as that much. So one reward, however large, moves `largest` by a factor of 3 at
+    most, while a task whose rewards do grow is followed from block to block. In the first SETTLED steps there is no
+    such measure yet, and a reward counts as TYPICAL times the mean of the others in its block at most.
     """
 
+    SETTLED = 1_000  # steps
+    TYPICAL = 100  # what a stream of typical rewards comes to at a discount of 0.99
     running: Tensor
     largest: Tensor
 
@@ -94,12 +102,31 @@ class ReturnNormalizer(nn.Module):
     @torch.no_grad()
     def observe(self, reward: Tensor, ended: Tensor) -> None:
         """Follow the rewards of a block, reward (T, S, N) and ended (T, S, N)."""
-        returns, running = discounted_returns(reward.double(), ended, self.running, self.gamma)
+        reward = reward.double()
+        settled = (self.moments.count >= self.SETTLED) & (self.largest > 0)
+        bound = torch.where(settled, self.bound(), self.TYPICAL * mean_of_others(reward))[:, None]
+        returns, running = discounted_returns(reward.clamp(-bound, bound), ended, self.running, self.gamma)
         self.running.copy_(running)
         rows = returns.transpose(0, 1).flatten(1)
         self.moments.merge(rows)
         self.largest.copy_(torch.maximum(self.largest, rows.abs().amax(1)))
 
+    def bound(self) -> Tensor:
+        """What no reward that was seen exceeds in size (S,), nor a discounted sum of them within an episode."""
+        return 2 * self.largest
+
     def std(self) -> Tensor:
-        """Standard deviation of G (S,), 1 before anything was seen."""
-        return (self.moments.variance() + self.epsilon).sqrt()
+        """Standard deviation of G (S,), 1 before anything but zeros was seen."""
+        variance = torch.where(self.largest > 0, self.moments.variance(), 1.0)
+        return (variance + self.epsilon).sqrt()
+
+    def size(self) -> Tensor:
+        """max(std, largest / 5) (S,): the largest return stays near 5 also where returns hardly vary."""
+        return torch.maximum(self.std(), self.largest / 5)
+
+
+def mean_of_others(reward: Tensor) -> Tensor:
+    """The mean size of each learner's rewards (T, S, N) but zeros and the largest one (S,); infinite without any."""
+    size = reward.abs().transpose(0, 1).flatten(1)
+    others = (size > 0).sum(1) - 1
+    return torch.where(others > 0, (size.sum(1) - size.amax(1)) / others.clamp(min=1), torch.inf)

@@ -11,7 +11,7 @@ BETA_MEAN, BETA_SQUARE = 0.9, 0.999
 
 
 class Adam(nn.Module):
-    """Adam (Kingma & Ba 2015) for S learners; all state is in buffers, the learning rate too.
+    """Adam (Kingma & Ba 2015) for S learners; all state is in buffers, and the learning rate, which is none.
 
     Parameters (S, ...). A learner that skips a step keeps its parameters, moments and count: zero gradients would not
     do, since Adam's momentum moves on. Parameters are updated in place and no value is read back to the host.
@@ -28,7 +28,8 @@ class Adam(nn.Module):
         self.parameters_of = list(parameters)
         self.initial_learning_rate, self.epsilon = learning_rate, epsilon
         learners = self.parameters_of[0].shape[0]
-        self.register_buffer("learning_rate", torch.tensor(learning_rate, dtype=torch.float64))
+        # Not saved: the config and the progress of the run say what it is, so that one changed on resume takes effect.
+        self.register_buffer("learning_rate", torch.tensor(learning_rate, dtype=torch.float64), persistent=False)
         self.register_buffer("count", torch.zeros(learners))
         for index, parameter in enumerate(self.parameters_of):
             self.register_buffer(f"mean_{index}", torch.zeros_like(parameter, requires_grad=False))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsac.algorithms.base import Algorithm, OffPolicy
+from dsac.algorithms.base import Algorithm
 from dsac.distributions import tanh_normal
 from dsac.networks import MLP, Critics
 
@@ -38,7 +38,7 @@ def predict(algorithm: Algorithm, obs: Tensor, action: Tensor) -> Prediction:
     critics = critics_of(algorithm)
     if critics is None:
         raise ValueError(f"{type(algorithm).__name__} has no critics to ask")
-    unit = reward_factor(algorithm)[:, None]
+    unit = algorithm.reward_factor()[:, None]
     obs = algorithm.normalize(obs)
     if isinstance(critics, MLP):
         return Prediction(critics(obs).squeeze(-1) / unit, None)
@@ -46,15 +46,6 @@ def predict(algorithm: Algorithm, obs: Tensor, action: Tensor) -> Prediction:
     smallest = output[..., :1].argmin(1, keepdim=True)
     mean, *raw = output.gather(1, smallest.expand(-1, -1, -1, output.shape[-1])).squeeze(1).unbind(-1)
     return Prediction(mean / unit, F.softplus(raw[0]) / unit if raw else None)
-
-
-def reward_factor(algorithm: Algorithm) -> Tensor:
-    """What rewards are multiplied by before learning (S,)."""
-    if isinstance(algorithm, OffPolicy):
-        return algorithm.reward_factor()
-    scale = torch.full((algorithm.learners,), algorithm.config.reward_scale, device=algorithm.device)
-    returns: Any = getattr(algorithm, "returns", None)
-    return scale if returns is None else (scale / returns.std()).to(scale.dtype)
 
 
 @torch.no_grad()
@@ -75,7 +66,7 @@ def draw(algorithm: Algorithm, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tens
     action, log_prob = tanh_normal(mean, log_std.clamp(*limits), noise)
     log_temperature: Any = algorithm.log_alpha
     temperature: Tensor = log_temperature.exp()
-    return action, -log_prob * (temperature / reward_factor(algorithm))[:, None]
+    return action, -log_prob * (temperature / algorithm.reward_factor())[:, None]
 
 
 def is_random(algorithm: Algorithm) -> bool:

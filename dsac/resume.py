@@ -39,6 +39,7 @@ FIXED = {
     "algo.name", "algo.num_envs", "algo.hidden_sizes", "algo.activation",
     "algo.layer_norm", "algo.replay_capacity", "algo.observation_normalization", "algo.return_normalization",
     "algo.reward_normalization", "algo.twin_value_distributions",
+    "algo.initial_temperature", "algo.initial_log_std", "algo.warmup_env_steps", "algo.warmup_actions",  # its beginning
 }  # fmt: skip
 COMMAND = ("resume", "allow_change")  # words about this command, not about the run
 
@@ -125,6 +126,13 @@ def leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
         inner = leaves(value) if isinstance(value, dict) else None
         found |= {key: value} if inner is None else {f"{key}.{name}": entry for name, entry in inner.items()}
     return found
+
+
+def learned_otherwise(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """The settings in which a config departs from a saved tree so that the run is another from there on."""
+    scheduled = config.algo.learning_rate_schedule != "constant"  # then the rates follow the budget
+    free = FREE - {"total_env_steps"} if scheduled else FREE
+    return [key for key in differences(complete(before), to_tree(config)) if key not in free]
 
 
 def fixed(key: str) -> bool:

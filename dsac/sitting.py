@@ -17,6 +17,7 @@ from dsac.config import ConfigError, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.lock import RunLock
+from dsac.resume import learned_otherwise
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
@@ -69,9 +70,17 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
 
 
 def opened(
-    config: TrainConfig, resumed: Path | None, facts: dict[str, Any], trainer: Trainer, stack: ExitStack
+    config: TrainConfig,
+    resumed: Path | None,
+    facts: dict[str, Any],
+    before: Mapping[str, Any] | None,
+    trainer: Trainer,
+    stack: ExitStack,
 ) -> tuple[Path, Watchdog]:
-    """The folder of the run with this sitting on record, and who watches over it; a line says where and what it is."""
+    """The folder of the run with this sitting on record, and who watches over it; a line says where and what it is.
+
+    before: the settings that a resumed run was saved with.
+    """
     run = resumed or runs.create(config)
     if resumed is None:
         stack.enter_context(closing(RunLock(run)))
@@ -84,7 +93,8 @@ def opened(
     print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
     if resumed:
         exact = all(env.exact_state for env in trainer.collector.envs)
-        reasons = sittings.inexactness(earlier[-1] if earlier else {}, facts, exact)
+        reasons = [f"{key} was changed" for key in learned_otherwise(before or {}, config)]
+        reasons += sittings.inexactness(earlier[-1] if earlier else {}, facts, exact)
         level = "bit for bit the run that was never stopped"
         print(f"not {level}: {'; '.join(reasons)}" if reasons else f"from here on {level}", flush=True)
     return run, watchdog

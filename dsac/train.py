@@ -117,6 +117,7 @@ def run_sitting(
     from dsac.exporting.at_best import ExportAtBest, check_settings
     from dsac.initial_weights import take_weights
     from dsac.logger import Logger
+    from dsac.reward_size import RewardSizeWatch
     from dsac.runs import make_worlds
     from dsac.saver import Saver
     from dsac.tasks import Evaluator, Histograms
@@ -144,7 +145,7 @@ def run_sitting(
             facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
         if stopping:
             stopping.attend(trainer)
-        run, watchdog = sitting.opened(config, resumed, facts, trainer, stack)
+        run, watchdog = sitting.opened(config, resumed, facts, manifest["config"], trainer, stack)
 
         logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
         stack.callback(logger.close)
@@ -164,6 +165,7 @@ def run_sitting(
             saver.follow,
             every(config.log_every_env_steps, guard.look_at_learners),
             every(config.log_every_env_steps, logger),
+            every(config.log_every_env_steps, RewardSizeWatch()),
             every(config.eval_every_env_steps, evaluator),
             every(config.eval_every_env_steps, Histograms(logger)),
             every(config.checkpoint_every_env_steps, saver),

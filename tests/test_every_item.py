@@ -24,15 +24,16 @@ MORE = {
 }
 CLOCK = "wall_time"
 # What other algorithms need: PPO learns from each block before anyone looks at these, and asks for no largest return.
-IDLE = {"ppo": ("metrics.", "algorithm.last_kl", "algorithm.optimizer.learning_rate", "algorithm.returns.largest")}
+IDLE = {"ppo": ("metrics.", "algorithm.last_kl")}
 
 
 class Sitting:
     """A trainer without a run folder, block by block; `told` is what a log would have been told after each."""
 
-    def __init__(self, algo: str, tmp_path: Path) -> None:
-        config = small_config(tmp_path, algo, "algo.observation_normalization=true", *MORE[algo].split())
-        self.trainer = build(machine.chosen(config)[0])
+    def __init__(self, algo: str, tmp_path: Path, *words: str) -> None:
+        own = MORE[algo].split()
+        self.config = small_config(tmp_path, algo, "algo.observation_normalization=true", *own, *words)
+        self.trainer = build(machine.chosen(self.config)[0])
         self.trainer.tasks = [self.attend]
         self.blocks, self.end, self.told = 0, 0, dict[str, np.ndarray]()
 

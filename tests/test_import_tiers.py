@@ -56,6 +56,7 @@ TIERS = [
         "dsac.guard",
         "dsac.logger",
         "dsac.resume",
+        "dsac.reward_size",
         "dsac.results",
         "dsac.sweep_state",
         "dsac.timing",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from small_runs import assert_same, final_state, lasting_rows, only_run, rows, small_config, train, train_whole
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -23,6 +24,7 @@ from dsac import progress, tasks
 from dsac.logger import Curves
 from dsac.progress import ProgressBar
 from dsac.replay_kernels import TRANSITION, Rings
+from dsac.reward_size import RewardSizeWatch
 
 
 class Crash(Exception):
@@ -227,3 +229,22 @@ def test_a_critic_that_diverged_leaves_the_run_alive(tmp_path: Path):
     found = EventAccumulator(str(tmp_path)).Reload()
     assert make_ndarray(found.Tensors("critic/sigma")[0].tensor_proto)[:, 2].sum() == 1
     assert make_ndarray(found.Tensors("critic/q")[0].tensor_proto).sum() == 0
+
+
+def test_a_jump_in_the_size_of_returns_is_told(capsys: pytest.CaptureFixture):
+    """Catches a divisor of rewards that jumps in silence, and one that is told of while a few episodes decide it."""
+    watch, sizes = RewardSizeWatch(), [1.0, 5.0, 5.1, 12.0, 12.5]
+    for number, size in enumerate(sizes):
+        algorithm = SimpleNamespace(reward_size=lambda size=size: torch.tensor([size]))
+        watch(SimpleNamespace(algorithm=algorithm, warmup_env_steps=5_000, env_steps=2_000 * number))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "5.1 to 12" in line
+    assert "6,000" in line
+
+
+def test_the_size_of_returns_is_a_curve(tmp_path: Path):
+    """Catches a divisor of rewards that nobody can look up."""
+    run = train_whole(small_config(tmp_path, "sac", "algo.return_normalization=true"))
+    sizes = [float(row["value"]) for row in rows(run) if row["tag"] == "train/reward_size"]
+    assert len(sizes) > 3
+    assert min(sizes) > 0

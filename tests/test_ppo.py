@@ -85,8 +85,16 @@ def test_adaptive_penalty_doubles_and_halves():
     """Catches a coefficient that follows the wrong side of the target."""
     algorithm = make_algorithm("ppo", seeds=(0, 1, 2), kl_penalty=0.2, kl_adaptive_target=0.01)
     algorithm.last_kl.copy_(torch.tensor([0.1, 0.001, 0.01]))
+    algorithm.optimizer.count.fill_(1)
     Observer(algorithm, "eager")(make_block(algorithm, 2, 4))
     torch.testing.assert_close(algorithm.kl_coefficient, torch.tensor([0.4, 0.1, 0.2]))
+
+
+def test_the_penalty_waits_for_an_update():
+    """Catches an adaptive penalty that is halved by the warm-up, in which the policy cannot have moved."""
+    algorithm = make_algorithm("ppo", seeds=(0, 1), kl_penalty=0.2, kl_adaptive_target=0.01)
+    Observer(algorithm, "eager")(make_block(algorithm, 2, 4))
+    torch.testing.assert_close(algorithm.kl_coefficient, torch.tensor([0.2, 0.2]))
 
 
 def test_rewards_are_divided_by_the_deviation_of_returns():

@@ -184,6 +184,16 @@ class Algorithm(nn.Module, ABC):
         """(S, ..., O) raw -> what the networks see."""
         return obs if self.observations is None else self.observations(obs)
 
+    def reward_size(self) -> Tensor | None:
+        """The size of the returns that rewards are divided by before learning (S,); None where they are not."""
+        return None if self.returns is None else self.returns.size()
+
+    def reward_factor(self) -> Tensor:
+        """What rewards are multiplied by before learning (S,): reward_scale, over `reward_size` if asked for."""
+        factor = torch.full((self.learners,), self.config.reward_scale, device=self.device)
+        size = self.reward_size()
+        return factor if size is None else (factor / size).to(factor.dtype)
+
     def set_progress(self, fraction: float) -> None:
         """Move the learning rates along their schedule; fraction of the budget done, 0 to 1."""
         schedule = self.config.learning_rate_schedule
@@ -250,21 +260,17 @@ class OffPolicy(Algorithm):
         """The initial policy, or uniform actions: the normal distribution function maps the noise onto [-1, 1]."""
         return self.act(obs, noise) if self.config.warmup_actions == "policy" else torch.erf(noise / math.sqrt(2))
 
-    def reward_factor(self) -> Tensor:
-        """What rewards are multiplied by before learning (S,): reward_scale, over the size of the returns if asked for.
-
-        max(std(G), max|G| / 5) keeps the largest return near 5 where returns hardly vary.
-        """
-        factor = torch.full((self.learners,), self.config.reward_scale, device=self.device)
-        if self.returns is None:
-            return factor
-        size = torch.maximum(self.returns.std(), self.returns.largest / 5)
-        return (factor / size).to(factor.dtype)
-
     def normalized(self, batch: Batch) -> Batch:
-        """The batch as the networks see it: observations normalised, rewards multiplied by reward_factor."""
+        """The batch as the networks see it: observations normalised, rewards multiplied by reward_factor.
+
+        A reward beyond the bound of what was seen is of the newest block, or a spike that may not rule the critics.
+        """
+        reward = batch.reward
+        if self.returns is not None:
+            bound = self.returns.bound()[:, None].to(reward.dtype)
+            reward = reward.clamp(-bound, bound)
         return batch._replace(
             obs=self.normalize(batch.obs),
             next_obs=self.normalize(batch.next_obs),
-            reward=batch.reward * self.reward_factor()[:, None].to(batch.reward.dtype),
+            reward=reward * self.reward_factor()[:, None].to(reward.dtype),
         )

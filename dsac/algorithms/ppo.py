@@ -92,7 +92,7 @@ class PPO(Algorithm):
     acts_with = ("actor.", "log_std", "observations.")
     config: PPOConfig
     head = "clip"
-    kl_coefficient: Tensor
+    kl_factor: Tensor
     last_kl: Tensor
     stopped: Tensor
 
@@ -124,9 +124,18 @@ class PPO(Algorithm):
         self.returns = (
             ReturnNormalizer(learners, config.num_envs, config.gamma) if config.reward_normalization else None
         )
-        self.register_buffer("kl_coefficient", torch.full((learners,), config.kl_penalty))
+        self.register_buffer("kl_factor", torch.ones(learners))
         self.register_buffer("last_kl", torch.zeros(learners))
         self.register_buffer("stopped", torch.zeros(learners, dtype=torch.bool))
+
+    @property
+    def kl_coefficient(self) -> Tensor:
+        """What the divergence costs (S,): the penalty of the config times what its adaptation has made of it."""
+        return self.config.kl_penalty * self.kl_factor
+
+    def reward_size(self) -> Tensor | None:
+        """The deviation of the returns alone (S,), as PPO's users know it; `reward_clip` bounds what is left."""
+        return None if self.returns is None else self.returns.std()
 
     @torch.no_grad()
     def act(self, obs: Tensor, noise: Tensor) -> Tensor:
@@ -192,7 +201,8 @@ class PPO(Algorithm):
         target = self.config.kl_adaptive_target
         if target is not None:
             factor = torch.where(self.last_kl > 1.5 * target, 2.0, torch.where(self.last_kl < target / 1.5, 0.5, 1.0))
-            self.kl_coefficient.mul_(factor)
+            learned = self.optimizer.count > 0  # in the warm-up nothing has moved the policy yet
+            self.kl_factor.mul_(torch.where(learned, factor, 1.0))
 
 
 def by_learner(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
