@@ -41,7 +41,7 @@ def chosen(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         raise ConfigError("precision=tf32 needs device=cuda; a CPU offers float32 and bfloat16")
     if config.precision == "bfloat16" and device == "cpu" and not fast_bfloat16():
         remarks.append(
-            "this processor has no bfloat16 instructions: precision=bfloat16 takes many times as long as float32"
+            "this processor has no bfloat16 instructions: precision=bfloat16 takes many times as long"
         )
     threads = config.threads or cores
     if threads > cores:
