@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -162,15 +162,12 @@ def refuse_constant(text: str) -> Any:
 class PlainLoader(yaml.SafeLoader):
     """Scalars, lists and mappings with keys of text; dates stay text, and tags are refused."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in pairs if tag in PLAIN_TAGS]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
     level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """The next node. Raises ValueError where it lies too deep or has a tag."""
-        event, self.level = self.peek_event(), self.level + 1
+        untyped: Any = self
+        event, self.level = untyped.peek_event(), self.level + 1
         if self.level > MOST_LEVELS:
             raise ValueError(f"nested too deep, line {event.start_mark.line + 1}")
         if getattr(event, "tag", None) is not None:
@@ -178,6 +175,12 @@ class PlainLoader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self.level -= 1
         return node
+
+
+PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag in PLAIN_TAGS]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_yaml(text: str) -> Any:
