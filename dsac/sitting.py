@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsac import checkpoint, machine, runs, sittings
+from dsac import checkpoint, files, machine, runs, sittings
 from dsac.commit import CheckpointError
 from dsac.config import ConfigError, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
@@ -56,10 +56,11 @@ def finished(run: Path, config: TrainConfig) -> Outcome | None:
 def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The state that a run continues from and its manifest, the run locked; no state, and an empty manifest, for None.
 
-    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError.
+    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError, OSError.
     """
     if run is None:
         return None, {"env_steps": 0, "step": None, "config": None}
+    files.refuse_linked_folders(run)
     stack.enter_context(closing(RunLock(run)))
     state, manifest, reasons = checkpoint.newest(run / "checkpoints")
     for reason in reasons:
