@@ -184,6 +184,19 @@ def refuse_linked_folders(run: Path) -> None:
             raise FileError(f"{folder}: a link, where the run keeps a folder of its own: put the folder itself there")
 
 
+def refuse_gone(run: Path) -> None:
+    """Raise FileError where the folder of a run in training is no longer there."""
+    try:
+        run.stat()
+    except FileNotFoundError:
+        raise FileError(
+            f"{run} is gone: it was deleted or renamed while it was in training, so nothing more can be saved; "
+            "where it was renamed, resume=<its new place> goes on from its last checkpoint"
+        ) from None
+    except OSError:  # a disk that does not answer now may do so later
+        return
+
+
 def beside(path: Path, role: str) -> Path:
     """A hidden name beside a path: "partial" while it is written, "replaced" while its successor takes its place."""
     return path.with_name(f".{path.name}.{role}")

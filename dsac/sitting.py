@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -58,6 +60,7 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
 
     Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError, OSError.
     """
+    stack.push(lambda kind, error, trace: explain_full_disk(run or Path(config.runs), error))
     if run is None:
         return None, {"env_steps": 0, "step": None, "config": None}
     files.refuse_linked_folders(run)
@@ -67,6 +70,26 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
         print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
     return state, {"config": None} | manifest
+
+
+def explain_full_disk(place: Path, error: BaseException | None) -> bool:
+    """Say of a full disk, beside the file that met it, what is safe and what to do; lets an error pass.
+
+    `place` is a run, or where a new one would have been. Raises OSError.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        saved = checkpoint.committed(place / "checkpoints")
+        step = int(saved[-1].name.removeprefix(checkpoint.PREFIX)) if saved else 0
+        safe = f"step {step:,} is safe, resume={place} goes on from it" if saved else "nothing is saved yet"
+        advice = "make room" if saved else "make room or set runs= to another disk"
+        raise OSError(f"{error}; {free_megabytes(place)} MB are free: {advice}; {safe}") from error
+    return False
+
+
+def free_megabytes(place: Path) -> str:
+    """Room on the disk of a path that may not be there yet."""
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    return f"{shutil.disk_usage(there).free / 1e6:,.0f}"
 
 
 def opened(

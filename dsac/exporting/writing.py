@@ -181,7 +181,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        make_folders(folder.parent)
+        if folder.absolute().parent != parent:  # what was there at first and is gone is not made again
+            make_folders(folder.parent)
         publish(temporary, folder)
         sync(parent)
     finally:
