@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsac import statistics
+from dsac import commit, files, statistics
 from dsac.config import ConfigError, load
 from dsac.groups import Group
 from dsac.results import CALIBRATION, Run
@@ -114,8 +114,9 @@ def measured(runs: Sequence[Run], named: Mapping[str, str], remarks: list[str]) 
             remarks.append(f"{run.name}: no calibration: {'; '.join(error.problems)}")
             yield run
             continue
+        files.refuse_linked_folders(run.folder)
         path = run.folder / f"learner-{run.learner}" / CALIBRATION
-        path.write_text(json.dumps(found) + "\n")
+        commit.write_text(path, json.dumps(found) + "\n")
         yield dataclasses.replace(run, calibration=found)
 
 

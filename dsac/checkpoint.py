@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from dsac import commit, schema_1
+from dsac import commit, files, schema_1
 from dsac.commit import CheckpointError
 from dsac.segments import Log, prune
 
@@ -74,8 +74,8 @@ def write(folder: Path, state: Any, facts: Mapping[str, Any]) -> Path:
     segments: dict[str, commit.Entry] = {}
     tree = split(state, "", arrays, segments)
     shared = {SEGMENTS: segments} if segments else {}
-    files = {TREE: [json.dumps(tree).encode()], ARRAYS: [save(arrays)]}
-    return commit.commit(folder, files, {**facts, **shared})
+    content = {TREE: [json.dumps(tree).encode()], ARRAYS: [save(arrays)]}
+    return commit.commit(folder, content, {**facts, **shared})
 
 
 def read(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -110,11 +110,11 @@ def logs(tree: Any) -> list[Log]:
 def keep_newest(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, what was half done, and the segments that none lists any more."""
     for old in committed(root)[:-keep]:
-        commit.remove(commit.beside(old, "removed"))
-        old.rename(commit.beside(old, "removed"))
-    commit.sync(root)  # before anything in them goes: a power cut must not bring back a part
+        files.remove(files.beside(old, "removed"))
+        old.rename(files.beside(old, "removed"))
+    files.sync(root)  # before anything in them goes: a power cut must not bring back a part
     for hidden in root.glob(f".{PREFIX}*"):
-        commit.remove(hidden)
+        files.remove(hidden)
     with contextlib.suppress(CheckpointError):  # what a damaged one lists is not known: all stay until it is gone
         kept = [commit.read_manifest(folder) for folder in committed(root)]
         prune(root / SEGMENTS, {name for manifest in kept for name in manifest.get(SEGMENTS, ())})
@@ -143,7 +143,7 @@ def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
     state, manifest, reasons = newest_intact(root)
     for damaged, reason in reasons.items():
         aside = damaged.with_name(f"damaged-{damaged.name}")
-        commit.remove(aside)
+        files.remove(aside)
         damaged.rename(aside)
         commit.write_text(aside / "reason.txt", reason + "\n")
     return state, manifest, list(reasons.values())

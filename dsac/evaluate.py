@@ -15,6 +15,7 @@ from dsac.callable_module import make_callable
 from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
+from dsac.files import refuse_linked_folders
 from dsac.saved_config import saved
 from dsac.settings import EnvConfig
 from dsac.strict import as_word, plain_value, read
@@ -94,6 +95,7 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
     from dsac import film
 
     if config.video:
+        refuse_linked_folders(run)
         film.choose_renderer()
     from dsac.evaluation import score, worlds
     from dsac.runs import make_worlds, read_policy

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import envs
-from dsac import checkpoint, commit
+from dsac import checkpoint, commit, files
 from dsac.config import ConfigError, to_tree
 from dsac.policy import Policy
 from dsac.settings import EnvConfig, TrainConfig
@@ -22,10 +22,10 @@ from envs.contract import VecEnv
 def create(config: TrainConfig) -> Path:
     """Make the folder of a new run; starts within the same second get folders of their own."""
     parent = folder_of(config)
-    commit.make_folders(parent)
+    files.make_folders(parent)
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{config.seed}"
     run = next(run for run in candidates(parent / stem) if made(run))
-    commit.sync(parent)
+    files.sync(parent)
     return run
 
 

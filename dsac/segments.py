@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from dsac.commit import Entry, check, make_folders, plain_name, read_checked, sync, write_file
+from dsac.commit import Entry, check, plain_name, read_checked, write_file
+from dsac.files import is_folder, make_folder, sync
 from dsac.frames import CHUNK_BYTES, Chunk, Frames
 from dsac.replay_kernels import Integers
 
@@ -67,7 +68,8 @@ class Archive:
         """Hand what fills segments to the thread; call it after every block."""
         while self.frames.bytes_since(self.position) >= CHUNK_BYTES and not self.failed():
             start, stop = self.frames.next_chunk(self.position)
-            make_folders(self.folder)
+            make_folder(self.folder.parent)
+            make_folder(self.folder)
             wait([segment.entry for segment in self.segments[:-ON_THEIR_WAY]])
             name = f"{self.number:012d}{SUFFIX}"
             entry = self.writer.submit(write_segment, self.folder / name, self.frames.chunk(start, stop))
@@ -129,6 +131,6 @@ def written(path: Path, found: Log) -> Segment:
 
 def prune(folder: Path, listed: set[str]) -> None:
     """Unlink every segment that no manifest lists any more."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in listed:
+    for path in folder.iterdir() if is_folder(folder) else ():
+        if path.name not in listed and not is_folder(path):
             path.unlink()

@@ -70,7 +70,7 @@ def record(run: Path, sitting: Mapping[str, Any]) -> None:
 
 def record_end(run: Path, code: int | None, env_steps: int) -> None:
     """Say how the present sitting ended; no code where a defect ended it."""
-    *earlier, present = read(run)
+    *earlier, present = read(run) or [{}]
     write(run, [*earlier, {**present, "ended": {"exit_code": code, "env_steps": env_steps}}])
 
 
