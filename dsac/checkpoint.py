@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from dsac import commit, files, schema_1
+from dsac import commit, files
 from dsac.commit import CheckpointError
 from dsac.segments import Log, prune
 
@@ -90,11 +90,8 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
         commit.check(place / commit.plain_name(name), entry)
     try:
         arrays = load(commit.read_checked(place / ARRAYS, manifest["files"][ARRAYS]))
-        if manifest["schema"] == 1:
-            arrays |= schema_1.large_arrays(place, manifest)
         text = commit.read_checked(place / TREE, manifest["files"][TREE])
-        state = join(json.loads(text), arrays, folder.parent, manifest.get(SEGMENTS, {}))
-        return (schema_1.upgraded(state) if manifest["schema"] == 1 else state), manifest
+        return join(json.loads(text), arrays, folder.parent, manifest.get(SEGMENTS, {})), manifest
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
 

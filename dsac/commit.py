@@ -21,7 +21,6 @@ from dsac.files import beside, create, is_folder, make_folder, plain_file, read_
 from dsac.plain_data import parse_json
 
 SCHEMA = 2
-READABLE = (1, 2)  # 1: dsac 0.1.0 before segments, a manifest without a hash of its own
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 8 << 20  # bytes: what is larger was not written here
 
@@ -127,12 +126,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: no readable manifest ({error})") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CheckpointError(f"{folder}: its manifest names no files")
-    if manifest.get("schema") not in READABLE:
-        raise CheckpointError(
-            f"{folder}: schema {manifest.get('schema')}, this version reads {' and '.join(map(str, READABLE))}"
-        )
-    guarded = manifest.pop("sha256", None) is not None or manifest["schema"] != 1
-    if guarded and rendered(manifest) != text.encode():
+    if manifest.get("schema") != SCHEMA:
+        raise CheckpointError(f"{folder}: schema {manifest.get('schema')}, this version reads {SCHEMA}")
+    manifest.pop("sha256", None)
+    if rendered(manifest) != text.encode():
         raise CheckpointError(f"{path}: altered since it was written")
     return manifest
 

@@ -40,9 +40,7 @@ def chosen(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     if config.precision == "tf32" and device != "cuda":
         raise ConfigError("precision=tf32 needs device=cuda; a CPU offers float32 and bfloat16")
     if config.precision == "bfloat16" and device == "cpu" and not fast_bfloat16():
-        remarks.append(
-            "this processor has no bfloat16 instructions: precision=bfloat16 takes many times as long"
-        )
+        remarks.append("this processor has no bfloat16 instructions: precision=bfloat16 takes many times as long")
     threads = config.threads or cores
     if threads > cores:
         remarks.append(f"threads={threads} on {cores} cores: threads that wait for a core stop all the others")

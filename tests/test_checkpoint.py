@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import pickle
@@ -111,13 +110,14 @@ def test_a_flipped_bit_is_noticed(saved: Path, name: str):
     "manifest",
     [
         {}, [], 5, {"schema": 99, "files": {}}, {"schema": None, "files": {}}, {"schema": 2, "files": {}},
-        *({"schema": 1, "files": {name: {"bytes": 0, "sha256": ""}}} for name in ("../x", "", ".", "..", "/etc/hosts")),
-        {"schema": 1, "files": {"state.json": None}}, {"schema": 1, "files": {"state.json": {"bytes": "many"}}},
+        *({"schema": 2, "files": {name: {"bytes": 0, "sha256": ""}}} for name in ("../x", "", ".", "..", "/etc/hosts")),
+        {"schema": 2, "files": {"state.json": None}}, {"schema": 2, "files": {"state.json": {"bytes": "many"}}},
     ],
 )  # fmt: skip
 def test_strange_manifests_are_refused(saved: Path, manifest: Any):
     """Catches a manifest of a newer version that is read as if it were ours, and a path that leaves the folder."""
-    (saved / "manifest.json").write_text(json.dumps(manifest))
+    text = commit.rendered(manifest) if isinstance(manifest, dict) else json.dumps(manifest).encode()
+    (saved / "manifest.json").write_bytes(text)
     with pytest.raises(CheckpointError):
         read(saved)
 
@@ -166,20 +166,15 @@ class Canary:
         return Path.touch, (Path("canary"),)
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "wide.npy"])
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
 def test_a_pickle_is_not_opened(saved: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches a loader that runs what it loads, even where every hash is right."""
     monkeypatch.chdir(tmp_path)
     _, manifest = read(saved)
     content = pickle.dumps(Canary())
-    if name.endswith("npy"):
-        array = io.BytesIO()
-        np.save(array, np.array([Canary()], object), allow_pickle=True)
-        content, manifest["schema"] = array.getvalue(), 1
     (saved / name).write_bytes(content)
     manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    text = commit.rendered(manifest) if manifest["schema"] > 1 else json.dumps(manifest).encode()
-    (saved / "manifest.json").write_bytes(text)
+    (saved / "manifest.json").write_bytes(commit.rendered(manifest))
     with pytest.raises(CheckpointError):
         read(saved)
     assert not Path("canary").exists()

@@ -33,7 +33,6 @@ TIERS = [
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.device_rows", "dsac.frames", "dsac.rollout", "dsac.policy"],
     ["envs.worlds", "envs.tasks", "dsac.collector", "dsac.replay", "dsac.segments"],
-    ["dsac.schema_1"],
     ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
     ["envs.helpers", "envs.tasks.humanoid_standup", "dsac.checkpoint"],
     ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
