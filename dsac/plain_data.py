@@ -140,7 +140,7 @@ def misfit(value: Any, form: Any, name: str = "") -> str | None:
 
     A form is a type, a tuple of forms of which one fits, a list with the form of every entry, or a dict of forms by
     key, beside which there may be others: "key?" may be missing, and `str` stands for every key. int is a whole number
-    that is not negative, float any number, a bool neither.
+    from 0 to 2^63, float any number, a bool neither.
     """
     prefix = f"{name}." if name else ""
     if isinstance(form, tuple):
@@ -168,6 +168,8 @@ def of_type(value: Any, kind: Any) -> bool:
         return kind is value
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False
     if kind is int:
         return isinstance(value, int) and value >= 0
     return isinstance(value, int | float if kind is float else kind)
