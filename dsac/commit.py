@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from io import BufferedReader
@@ -18,11 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from dsac.files import beside, create, is_folder, make_folder, plain_file, read_text, remove, sync
-from dsac.plain_data import parse_json
+from dsac.plain_data import misfit, parse_json
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 8 << 20  # bytes: what is larger was not written here
+
+ENTRY = {"bytes": int, "sha256": str}
+TASK = {"id?": str, "obs_names?": [str], "action_names?": [str], "control_period_seconds?": float}
+SCORE = {f"eval/{name}": float for name in ("return", "return_low", "return_high")}
+FORM = {
+    "schema": int, "files": {str: ENTRY}, "segments?": {str: ENTRY},
+    "step?": int, "env_steps?": int, "updates?": int, "scores?": [float], "evaluation_owed?": bool,
+    "config?": dict, "versions?": dict, "architecture?": str, "task?": TASK, "score?": SCORE, "reason?": str,
+}  # fmt: skip
 
 Pieces = Iterable[Any]  # what a file is made of: bytes, or contiguous arrays without an empty dimension
 Entry = dict[str, Any]  # "bytes" and "sha256" of a file
@@ -131,6 +141,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest.pop("sha256", None)
     if rendered(manifest) != text.encode():
         raise CheckpointError(f"{path}: altered since it was written")
+    if wrong := misfit(manifest, FORM):
+        raise CheckpointError(f"{path}: {wrong}")
     return manifest
 
 
@@ -139,9 +151,12 @@ def check(path: Path, entry: Any) -> None:
     opened(path, entry, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def read_checked(path: Path, entry: Any) -> bytes:
-    """The content of a file that a manifest lists. Raises CheckpointError where it is not what was written."""
+def read_checked(path: Path, entry: Any, limit: float = math.inf) -> bytes:
+    """The content of a file that a manifest lists. Raises CheckpointError where it is not what was written, or larger
+    than `limit` bytes."""
     content = b""
+    if entry["bytes"] > limit:
+        raise CheckpointError(f"{path}: larger than {limit:,} bytes, so it was not written by dsac")
 
     def digest(file: BufferedReader) -> str:
         nonlocal content
@@ -158,7 +173,7 @@ def opened(path: Path, entry: Any, digest: Callable[[BufferedReader], str]) -> N
         size, expected = entry["bytes"], entry["sha256"]
         with plain_file(path) as file:
             intact = os.fstat(file.fileno()).st_size == size and digest(file) == expected
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: missing, or not a plain file ({error})") from error
     if not intact:
         raise CheckpointError(f"{path}: differs from its manifest")

@@ -97,11 +97,14 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
     if config.video:
         refuse_linked_folders(run)
         film.choose_renderer()
+    from dsac.commit import CheckpointError
     from dsac.evaluation import score, worlds
     from dsac.runs import make_worlds, read_policy
 
     policy, manifest = read_policy(run, config.which, config.learner)
     env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
+    if (len(policy.obs_mean), len(policy.action_low)) != (env.spec.obs_dim, env.spec.action_dim):
+        raise CheckpointError(f"{run}: its {config.which} policy is not one of {env.spec.id}: the sizes differ")
     if config.video or config.viewer:
         env.simulator(0)  # refuses a task that cannot be drawn before it is scored
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"

@@ -133,3 +133,43 @@ def shortened(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     said = re.sub(r"\s+", " ", said)[:200]
     return said if mark is None else f"{said}, line {mark.line + 1}"
+
+
+def misfit(value: Any, form: Any, name: str = "") -> str | None:
+    """What is wrong with plain data, by its dotted name; None where it is of a form.
+
+    A form is a type, a tuple of forms of which one fits, a list with the form of every entry, or a dict of forms by
+    key, beside which there may be others: "key?" may be missing, and `str` stands for every key. int is a whole number
+    from 0 to 2^63, float any number, a bool neither.
+    """
+    prefix = f"{name}." if name else ""
+    if isinstance(form, tuple):
+        return None if any(misfit(value, one) is None for one in form) else f"{name} is of a wrong type"
+    if isinstance(form, list):
+        if not isinstance(value, list):
+            return f"{name} is no list"
+        found = (misfit(entry, form[0], f"{prefix}{index}") for index, entry in enumerate(value))
+    elif isinstance(form, dict):
+        if not isinstance(value, dict):
+            return f"{name} is no section of keys"
+        if missing := [key for key in form if isinstance(key, str) and key[-1] != "?" and key not in value]:
+            return f"{prefix}{missing[0]} is missing"
+        known = {key.removesuffix("?"): inner for key, inner in form.items() if isinstance(key, str)}
+        known |= dict.fromkeys(value, form[str]) if str in form else {}
+        found = (misfit(value[key], inner, f"{prefix}{key}") for key, inner in known.items() if key in value)
+    else:
+        return None if of_type(value, form) else f"{name} is of a wrong type"
+    return next((line for line in found if line), None)
+
+
+def of_type(value: Any, kind: Any) -> bool:
+    """Whether a leaf is of a type, in the sense of `misfit`."""
+    if kind is None or value is None:
+        return kind is value
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False
+    if kind is int:
+        return isinstance(value, int) and value >= 0
+    return isinstance(value, int | float if kind is float else kind)

@@ -19,6 +19,7 @@ from dsac.config import ConfigError, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.lock import RunLock
+from dsac.plain_data import misfit
 from dsac.resume import learned_otherwise
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
@@ -50,7 +51,9 @@ def finished(run: Path, config: TrainConfig) -> Outcome | None:
         _, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
     except (CheckpointError, IndexError):
         return None  # the reasons come when it is read
-    if manifest["env_steps"] < config.total_env_steps or manifest.get("evaluation_owed", True):
+    if misfit(manifest, {"env_steps": int, "updates": int, "scores": [float], "evaluation_owed": bool}):
+        return None  # of a release that did not say all of it, or not whole
+    if manifest["env_steps"] < config.total_env_steps or manifest["evaluation_owed"]:
         return None
     print(f"{run} is finished: {manifest['env_steps']:,} env steps; a larger total_env_steps continues it")
     return Outcome(run, manifest["env_steps"], manifest["updates"], tuple(manifest["scores"]), FINISHED)
@@ -66,7 +69,10 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
         return None, {"env_steps": 0, "step": None, "config": None}
     files.refuse_linked_folders(run)
     stack.enter_context(closing(RunLock(run)))
-    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
+    state, manifest, reasons = checkpoint.newest(run / "checkpoints", checkpoint.RUN)
+    curves, best = len(state["logger"]["curves"]), state["evaluator"]["best"].keys()
+    if curves != config.learners or best - {str(learner) for learner in range(curves)}:
+        raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
     for reason in reasons:
         print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
@@ -152,7 +158,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.load_state_dict(state)
     except EnvironmentFault:
         raise
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
 
