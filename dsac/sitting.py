@@ -13,9 +13,10 @@ from typing import Any
 
 from dsac import checkpoint, machine, runs, sittings
 from dsac.commit import CheckpointError
-from dsac.config import ConfigError, modules_named, to_tree
+from dsac.config import ConfigError, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
+from dsac.importing import modules_named
 from dsac.lock import RunLock
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
@@ -133,14 +134,14 @@ def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack
 
 def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
     """The last lines: where the results are, what to type next."""
-    named = modules_named(to_tree(config))
+    tree = to_tree(config)
     outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
     if trainer.stop_reason and (owed or not trainer.finished):
-        words = "".join(f" {key}={value}" for key, value in named.items())
+        words = "".join(f" {key}={value}" for key, value in modules_named(tree).items())
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
         print(f"next: python -m dsac.train resume={run}{words}")
         return outcome(RESUMABLE)
-    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
+    words = "".join(f" {key}={value}" for key, value in modules_named(tree, uses=("env",)).items())
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
     last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")

@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 
 from dsac import commit
-from dsac.config import compose, conf_folder, modules_named, to_tree
+from dsac.config import compose, conf_folder, to_tree
+from dsac.importing import modules_named
 from dsac.settings import EnvConfig, TrainConfig
 from dsac.statistics import bootstrap_interval, interquartile_mean
 from dsac.strict import flat, lists, shown
