@@ -22,6 +22,7 @@ TIERS = [
         "dsac.available_memory",
         "dsac.fields",
         "dsac.importing",
+        "dsac.plain_text",
         "dsac.strict",
     ],
     [
