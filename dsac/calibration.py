@@ -129,6 +129,7 @@ def calibrate(
     Raises ConfigError where the run cannot be measured, CheckpointError where its checkpoint is damaged.
     """
     from dsac import checkpoint, commit
+    from dsac.run_state import check_form
 
     tree = saved(folder, named)
     newest = checkpoint.committed(folder / "checkpoints")
@@ -141,7 +142,7 @@ def calibrate(
         raise ConfigError(f"with gamma={config.algo.gamma} a return takes more than {LONGEST:,} env steps to measure")
     if config.env.name == "gymnasium":
         raise ConfigError("the worlds of a Gymnasium id cannot be set to a state")
-    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints", with_logs=False)
+    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints", with_logs=False, believe=check_form)
     env = dataclasses.replace(config.env, backend="engine", randomise=False)
     algorithm = single_learner(config, env, learner, state["trainer"]["algorithm"])
     rows = returns_from_states(algorithm, env, horizon, config.seeds[learner])
@@ -154,6 +155,7 @@ def single_learner(config: Any, env: EnvConfig, learner: int, state: Mapping[str
 
     from dsac.algorithms import load as load_algorithm
     from dsac.predictions import critics_of
+    from dsac.run_state import check_array
     from dsac.runs import make_worlds
 
     spec = make_worlds(env, 1, 0, "unit", 1).spec
@@ -161,6 +163,8 @@ def single_learner(config: Any, env: EnvConfig, learner: int, state: Mapping[str
     if critics_of(algorithm) is None:
         raise ConfigError(f"algo={config.algo.name} has no critics that this command can ask")
     for name, tensor in algorithm.state_dict().items():
+        shape = tuple(tensor.shape)
+        check_array(state.get(name), tensor, f"{name} of the checkpoint", shape, (len(config.seeds), *shape[1:]))
         found = torch.from_numpy(np.array(state[name]))
         tensor.copy_(found if found.shape == tensor.shape else found[learner : learner + 1])
     return algorithm

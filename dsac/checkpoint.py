@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,20 @@ def committed(root: Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
-def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
+def anything(state: Any) -> None:
+    """Believe every state."""
+
+
+def newest(root: Path, believe: Callable[[Any], None] = anything) -> tuple[Any, dict[str, Any], list[str]]:
     """The newest checkpoint that can be believed, its manifest, and the reasons against newer ones.
+
+    believe: raises CheckpointError for a state that is not what the caller needs.
 
     Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
     """
     for aside in root.glob(f".{PREFIX}*.replaced"):
         commit.settle(root / aside.name[1:].removesuffix(".replaced"))
-    state, manifest, reasons = newest_intact(root)
+    state, manifest, reasons = newest_intact(root, believe=believe)
     for damaged, reason in reasons.items():
         aside = damaged.with_name(f"damaged-{damaged.name}")
         commit.remove(aside)
@@ -149,7 +155,9 @@ def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
     return state, manifest, list(reasons.values())
 
 
-def newest_intact(root: Path, with_logs: bool = True) -> tuple[Any, dict[str, Any], dict[Path, str]]:
+def newest_intact(
+    root: Path, with_logs: bool = True, believe: Callable[[Any], None] = anything
+) -> tuple[Any, dict[str, Any], dict[Path, str]]:
     """As `newest`, with the reasons by folder; nothing is moved, since the run may be another's, in training.
 
     with_logs=False leaves the logs unchecked, for whoever does not read them.
@@ -158,8 +166,12 @@ def newest_intact(root: Path, with_logs: bool = True) -> tuple[Any, dict[str, An
     for folder in reversed(committed(root)):
         try:
             state, manifest = read(folder)
-            if manifest["step"] != int(folder.name.removeprefix(PREFIX)):
-                raise CheckpointError(f"{folder}: it is of step {manifest['step']}")
+            if manifest.get("step") != int(folder.name.removeprefix(PREFIX)):
+                raise CheckpointError(f"{folder}: it is of step {manifest.get('step')}")
+            try:
+                believe(state)
+            except CheckpointError as error:
+                raise CheckpointError(f"{folder}: {error}") from error
             for log in logs(state) if with_logs else ():
                 log.check()
             return state, manifest, reasons

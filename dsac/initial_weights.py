@@ -14,6 +14,7 @@ from dsac import checkpoint
 from dsac.algorithms.base import Algorithm
 from dsac.config import ConfigError
 from dsac.optimizer import Adam
+from dsac.run_state import check_array, check_form
 
 STATISTICS = ("observations.", "returns.")
 RUNNING = "returns.running"  # what the source's worlds were earning when it was saved: no statistic
@@ -26,11 +27,12 @@ def take_weights(algorithm: Algorithm, run: Path) -> dict[str, Any]:
     Returns what run.json keeps of it. Raises ConfigError with a line for each tensor that differs, CheckpointError
     where there is nothing to believe.
     """
-    state, manifest, _ = checkpoint.newest_intact(run / "checkpoints", with_logs=False)
+    state, manifest, _ = checkpoint.newest_intact(run / "checkpoints", with_logs=False, believe=check_form)
     found: dict[str, np.ndarray] = state["trainer"]["algorithm"]
     if lines := differences(found, algorithm):
         raise ConfigError(*(f"init_from={run}: {line}" for line in lines))
     for name, tensor in wanted(algorithm).items():
+        check_array(found[name], tensor, f"init_from={run}: {name}", found[name].shape)
         tensor.copy_(torch.from_numpy(found[name].copy()))  # one learner's is broadcast
     return {"run": str(run), "env_steps": manifest["env_steps"]}
 
@@ -48,7 +50,7 @@ def differences(found: Mapping[str, np.ndarray], algorithm: Algorithm) -> list[s
     optimizers = tuple(f"{name}." for name, module in algorithm.named_modules() if isinstance(module, Adam))
     passed_over = {RUNNING, *algorithm.state_dict()} - needed.keys()
     offered = [name for name in found if name not in passed_over and not name.startswith(optimizers)]
-    shapes = {name: found[name].shape for name in offered}
+    shapes = {name: np.shape(found[name]) for name in offered}
     return [
         f"{name} has the shape {shapes.get(name, 'none')} there, {needed.get(name, 'none')} here"
         for name in sorted(shapes.keys() | needed.keys())

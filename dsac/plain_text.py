@@ -1,4 +1,4 @@
-"""Text from configs, files and environments, made harmless for where it goes: a terminal, or the source of a program."""
+"""Text from configs, files and environments, made harmless for a terminal or for the source of a program."""
 
 from __future__ import annotations
 

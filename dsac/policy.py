@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,31 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dsac.networks import MLP, EnsembleLinear
+from dsac.fields import at_least, choice, positive
+from dsac.networks import ACTIVATIONS, MLP, EnsembleLinear
 
 HEADS = ("tanh", "clip")
+
+
+@dataclass(frozen=True)
+class NetDescription:
+    """The hidden layers of a policy's net."""
+
+    sizes: tuple[int, ...]
+    activation: str = choice("gelu", *ACTIVATIONS)
+    layer_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Description:
+    """What rebuilds a policy without its algorithm; `outputs` of the net, of which the first A are actions."""
+
+    obs_dim: int = at_least(1, 1)
+    action_dim: int = at_least(1, 1)
+    outputs: int = at_least(1, 1)
+    net: NetDescription = field(default_factory=lambda: NetDescription((1,)))
+    head: str = choice("tanh", *HEADS)
+    obs_clip: float | None = positive(None)
 
 
 class Policy(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -13,9 +14,12 @@ import yaml
 
 import envs
 from dsac import checkpoint, commit
+from dsac.commit import CheckpointError
 from dsac.config import ConfigError, to_tree
-from dsac.policy import Policy
+from dsac.policy import Description, NetDescription, Policy
+from dsac.run_state import check_arrays, check_form
 from dsac.settings import EnvConfig, TrainConfig
+from dsac.strict import lists, read
 from envs.contract import VecEnv
 
 
@@ -94,6 +98,30 @@ def read_policy(run: Path, which: str, learner: int) -> tuple[Policy, dict[str, 
     if not commit.present(folder):
         raise ConfigError(f"{run} has no {which} policy of learner {learner}")
     state, manifest = checkpoint.read(folder)
-    policy = Policy(state["description"])
-    policy.load_state_dict({name: torch.from_numpy(value) for name, value in state["parameters"].items()})
-    return policy.requires_grad_(False).eval(), manifest
+    if not isinstance(manifest.get("env_steps"), int):
+        raise CheckpointError(f"{folder}: its manifest does not say at how many env steps the policy was saved")
+    try:
+        return policy_of(state), manifest
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def policy_of(state: Any) -> Policy:
+    """A policy as it was saved. Raises CheckpointError unless every parameter has the shape and type that it must."""
+    check_form(state, {"description": dict, "parameters": dict})
+    problems: list[str] = []
+    values = read(Description, state["description"], "", problems, {"net": NetDescription})
+    if problems:
+        raise CheckpointError(f"its description: {'; '.join(problems)}")
+    description, parameters = lists(dataclasses.asdict(Description(**values))), state["parameters"]
+    if len(description["net"]["sizes"]) > len(parameters) or description["outputs"] < description["action_dim"]:
+        raise CheckpointError("its description has more layers than parameters, or more actions than outputs")
+    try:
+        with torch.device("meta"):  # no memory is taken before the sizes are known to be those of the parameters
+            wanted = Policy(description).state_dict()
+    except (TypeError, RuntimeError) as error:
+        raise CheckpointError(f"its description: {str(error).splitlines()[0]}") from error
+    check_arrays(parameters, wanted, "the policy")
+    policy = Policy(description)
+    policy.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
+    return policy.requires_grad_(False).eval()

@@ -13,11 +13,12 @@ from typing import Any
 
 from dsac import checkpoint, machine, runs, sittings
 from dsac.commit import CheckpointError
-from dsac.config import ConfigError, to_tree
+from dsac.config import to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.importing import modules_named
 from dsac.lock import RunLock
+from dsac.run_state import check_arrays, check_form
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
@@ -45,7 +46,9 @@ class Outcome:
 def finished(run: Path, config: TrainConfig) -> Outcome | None:
     """What a run came to that has nothing left to do, None where it has."""
     try:
-        _, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
+        state, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
+        check_form(state)
+        check_form(manifest, {"env_steps": int, "updates": int, "scores": list})
     except (CheckpointError, IndexError):
         return None  # the reasons come when it is read
     if manifest["env_steps"] < config.total_env_steps or manifest.get("evaluation_owed", True):
@@ -62,9 +65,10 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
     if run is None:
         return None, {"env_steps": 0, "step": None, "config": None}
     stack.enter_context(closing(RunLock(run)))
-    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
+    state, manifest, reasons = checkpoint.newest(run / "checkpoints", check_form)
     for reason in reasons:
         print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
+    check_form(manifest, {"env_steps": int})
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
     return state, {"config": None} | manifest
 
@@ -114,14 +118,15 @@ def archive_of(run: Path, memory: Any, state: Mapping[str, Any] | None, stack: E
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put the parts back where they stood. Raises ConfigError where the config was changed in the meantime."""
+    """Put the parts back where they stood. Raises CheckpointError where one does not fit its place."""
+    check_arrays(state["algorithm"], trainer.algorithm.state_dict(), "the algorithm in the checkpoint")
     try:
         trainer.load_state_dict(state)
-    except EnvironmentFault:
+    except (EnvironmentFault, CheckpointError):
         raise
-    except (KeyError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"the checkpoint does not fit the settings of its run: {reason}") from error
 
 
 def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> Guard:

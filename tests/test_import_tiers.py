@@ -43,7 +43,7 @@ TIERS = [
     ["dsac.schema_1"],
     ["envs.kernels", "envs.bare_loop", "envs.task_checks", *(task for task in TASKS if not task.endswith("standup"))],
     ["envs.helpers", "envs.tasks.humanoid_standup", "dsac.checkpoint"],
-    ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film"],
+    ["envs.gymnasium", "envs.engine", "dsac.algorithms.base", "dsac.evaluation", "dsac.film", "dsac.run_state"],
     ["dsac.exporting.layers", "dsac.exporting.torchscript"],
     ["dsac.algorithms", "dsac.accelerate", "dsac.predictions", *ALGORITHMS],
     ["dsac.settings", "dsac.trainer"],
