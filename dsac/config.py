@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from dsac.importing import refusals
 from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.settings import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
 from dsac.strict import lists, plain_value, read, shown, unknown_key
@@ -138,10 +139,9 @@ def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any
         problems.append(f"experiment={name}: a recipe cannot say resume")
     shortcuts = {key: recipe.pop(key) for key in SHORTCUTS if key in recipe}
     sections["algo"].update((key, value) for key, value in shortcuts.items() if value is not None)
-    modules = modules_named(sections)
-    missing = [f"{key}={value}" for key, value in modules.items() if given.get(key) != value]
-    problems += [f"experiment={name} imports a module of your own: name it again, {word}" for word in missing]
-    return {} if missing else recipe
+    refused = refusals(recipe, given, f"experiment={name}")
+    problems += refused
+    return {} if refused else recipe
 
 
 def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -303,13 +303,6 @@ def remark(config: TrainConfig) -> str | None:
         f"{', '.join(beyond)} beyond total_env_steps={config.total_env_steps}; "
         "an evaluation and a checkpoint are made at the end in any case"
     )
-
-
-def modules_named(tree: Mapping[str, Any]) -> dict[str, str]:
-    """The words of a config that import a module of the user's own."""
-    words = {"algo": tree["algo"].get("name"), "env.id": tree["env"].get("id"), "env.task": tree["env"].get("task")}
-    marks = {"algo": ".", "env.id": ":", "env.task": ""}
-    return {key: str(value) for key, value in words.items() if value is not None and marks[key] in str(value)}
 
 
 def to_tree(config: TrainConfig) -> dict[str, Any]:

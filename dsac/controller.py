@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 SCHEMA = 1
 NOT_OF_THE_CONTRACT = ("checks", "files", "sha256")  # what policy.json holds besides the contract
+REAL = "fiub"  # kinds of numpy types
 LATE = 1.5  # periods between two actions
 log = logging.getLogger("policy")
 
@@ -56,19 +57,30 @@ class Policy:
     ) -> None:
         path = Path(path)
         self.contract = read_contract(path)
-        self.obs_names, self.action_names = self.contract["obs_names"], self.contract["action_names"]
-        check_names("observation", obs_names, self.obs_names)
-        check_names("action", action_names, self.action_names)
-        self.places = {name: place for place, name in enumerate(self.obs_names)}
-        self.low, self.high = (np.array(self.contract[f"action_{side}"], np.float32) for side in ("low", "high"))
-        self.obs_abs_max = np.float32(self.contract["obs_abs_max"])
-        self.safe_action = np.array(self.contract["safe_action"]["value"], np.float32)
-        self.keeps_last = self.contract["safe_action"]["kind"] == "last"
-        self.period = (self.contract["control_period_seconds"] or 0.0) if pace else 0.0
-        self.session = open_session(path, self.contract)
-        self.parity_error = check_parity(self, path.with_name("parity.npz"))
-        check_guard(self)
+        try:
+            self.take(self.contract)
+            check_names("observation", obs_names, self.obs_names)
+            check_names("action", action_names, self.action_names)
+            if not pace:
+                self.period = 0.0
+            self.session = open_session(path, self.contract)
+            self.parity_error = check_parity(self, path.with_name("parity.npz"))
+            check_guard(self)
+        except PolicyRefused:
+            raise
+        except Exception as error:  # whatever a contract, a net or a parity set of another form leads to
+            raise PolicyRefused(f"{path}: not an export of this kind ({type(error).__name__}: {error})") from error
         self.reset()
+
+    def take(self, contract: Mapping[str, Any]) -> None:
+        """What the contract says, as the calls need it."""
+        self.obs_names, self.action_names = contract["obs_names"], contract["action_names"]
+        self.places = {name: place for place, name in enumerate(self.obs_names)}
+        self.low, self.high = (np.array(contract[f"action_{side}"], np.float32) for side in ("low", "high"))
+        self.obs_abs_max = np.float32(contract["obs_abs_max"])
+        self.safe_action = np.array(contract["safe_action"]["value"], np.float32)
+        self.keeps_last = contract["safe_action"]["kind"] == "last"
+        self.period = float(contract["control_period_seconds"] or 0.0)
 
     def reset(self) -> None:
         """Start an episode: no last action, no last call, all counters at zero."""
@@ -99,10 +111,12 @@ class Policy:
         """The observation as (O,); what a mapping lacks is not a number, so that it is refused and named."""
         if isinstance(obs, Mapping):
             if unknown := obs.keys() - self.places.keys():
-                raise ValueError(f"unknown observations: {', '.join(sorted(unknown))}")
-            return np.array([obs.get(name, np.nan) for name in self.obs_names], np.float32)
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused
-            row = np.asarray(obs).astype(np.float32)
+                raise ValueError(f"unknown observations: {', '.join(sorted(map(str, unknown)))}")
+            values = [obs.get(name, np.nan) for name in self.obs_names]
+            if all(type(value) is float for value in values):  # the others cost ten times as much
+                return numbers(values)
+            return np.array([number(*entry) for entry in zip(self.obs_names, values, strict=True)], np.float32)
+        row = numbers(obs)
         if row.shape != (len(self.obs_names),):
             raise ValueError(f"an observation of shape {row.shape}, expected {(len(self.obs_names),)}")
         return row
@@ -134,19 +148,51 @@ class Policy:
         self.called = now
 
 
+def numbers(obs: ArrayLike) -> NDArray[np.float32]:
+    """An observation as float32: masked entries, which hold no measurement, are not a number. Raises ValueError for
+    what is no array of real numbers."""
+    try:
+        array = np.asanyarray(obs)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"an observation that is no array of numbers: {error}") from error
+    if array.dtype.kind not in REAL:
+        raise ValueError(f"an observation of type {array.dtype}: real numbers are needed")
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused
+        row: NDArray[np.float32] = np.array(np.ma.getdata(array), np.float32)
+    if isinstance(array, np.ma.MaskedArray):
+        row[np.ma.getmaskarray(array)] = np.nan
+    return row
+
+
+def number(name: str, value: Any) -> np.float32:
+    """One entry of a mapping: a number, or an array of one. Raises ValueError for anything else."""
+    try:
+        found = numbers(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if found.size != 1:
+        raise ValueError(f"{name} is an array of shape {found.shape}, expected one number")
+    return np.float32(found.reshape(()))
+
+
+def plain(text: object) -> str:
+    """Text of a file without anything that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
 def read_contract(path: Path) -> dict[str, Any]:
     """policy.json beside the file, once its own hash and those of the files are right."""
     table = path.with_name("policy.json")
     try:
         written = json.loads(table.read_bytes())
-        stated = written.pop("sha256")
-        files = written["files"]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise PolicyRefused(f"{table}: not a readable contract ({error})") from error
-    if hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest() != stated:
+        stated, files, schema = written.pop("sha256"), dict(written["files"]), written["schema"]
+        found = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise PolicyRefused(f"{table}: not a readable contract ({type(error).__name__}: {error})") from error
+    if found != stated:
         raise PolicyRefused(f"{table}: altered since the export")
-    if written["schema"] != SCHEMA:
-        raise PolicyRefused(f"{table}: schema {written['schema']}, this controller reads {SCHEMA}: use its own")
+    if schema != SCHEMA:
+        raise PolicyRefused(f"{table}: schema {schema}, this controller reads {SCHEMA}: use its own")
     for name in ("policy.onnx", "parity.npz"):
         file = path if name == "policy.onnx" else path.with_name(name)
         if name not in files:
@@ -222,7 +268,7 @@ def main(words: Sequence[str]) -> int:
     try:
         policy = Policy(words[0], pace=False)
     except PolicyRefused as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {plain(error)}", file=sys.stderr)
         return 4
     obs, seconds = np.zeros(len(policy.obs_names), np.float32), []
     for _ in range(1000):
@@ -230,7 +276,8 @@ def main(words: Sequence[str]) -> int:
         policy(obs)
         seconds.append(time.perf_counter() - start)
     facts = policy.contract
-    print(f"{facts['algorithm']} on {facts['env']}, {facts['which']} policy at {facts['env_steps']:,} env steps")
+    told = f"{facts['algorithm']} on {facts['env']}, {facts['which']} policy at {facts['env_steps']:,} env steps"
+    print(plain(told))
     print(f"in order: worst error {policy.parity_error:.1e} of the half range; every entry guarded")
     print(f"{np.median(seconds) * 1e6:.0f} us a step (median of 1,000, worst {max(seconds) * 1e6:.0f} us)")
     return 0

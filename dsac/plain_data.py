@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -173,3 +173,21 @@ def of_type(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and value >= 0
     return isinstance(value, int | float if kind is float else kind)
+
+
+def array_misfit(found: Any, expected: Mapping[str, Any]) -> str | None:
+    """The first array that differs in name, shape or type from its tensor, in words; None where all fit."""
+    if not isinstance(found, dict):
+        return "it holds no arrays"
+    for name in sorted(expected.keys() | found.keys(), key=str):
+        forms = [form_of(one[name]) if name in one else "missing" for one in (found, expected)]
+        if forms[0] != forms[1]:
+            return f"{name} is {forms[0]}, expected {forms[1]}"
+    return None
+
+
+def form_of(array: Any) -> str:
+    """Shape and type of an array or a tensor."""
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        return f"a {type(array).__name__}"
+    return f"{tuple(array.shape)} {str(array.dtype).removeprefix('torch.')}"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dsac.networks import ACTIVATIONS, MLP, EnsembleLinear
-from dsac.plain_data import misfit
+from dsac.plain_data import array_misfit, misfit
 
 NET = {"sizes": [int], "activation": str, "layer_norm": bool}
 FORM = {
@@ -68,19 +68,18 @@ def restored(description: Any, parameters: Any) -> Policy:
     wrong = misfit(description, FORM, "description") or misfit(parameters, {str: np.ndarray}, "parameters")
     if wrong:
         raise ValueError(wrong)
+    if unknown := sorted(set(description) - set(FORM)):
+        raise ValueError(f"description has an unknown {unknown[0]}")
     if description["net"]["activation"] not in ACTIVATIONS or set(description["net"]) - set(NET):
         raise ValueError(f"its net is unknown: {description['net']}")
     if len(description["net"]["sizes"]) > len(parameters) or description["outputs"] < description["action_dim"]:
         raise ValueError("its layers and its parameters are not of one net")
     with torch.device("meta"):
         expected = Policy(description).state_dict()
-    found = {name: torch.from_numpy(value) for name, value in parameters.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        forms = [(tuple(one[name].shape), one[name].dtype) if name in one else None for one in (found, expected)]
-        if forms[0] != forms[1]:
-            raise ValueError(f"{name} is {forms[0]}, not {forms[1]}")
+    if wrong := array_misfit(parameters, expected):
+        raise ValueError(wrong)
     policy = Policy(description)
-    policy.load_state_dict(found)
+    policy.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
     return policy.requires_grad_(False).eval()
 
 

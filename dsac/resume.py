@@ -25,7 +25,7 @@ from dsac.config import (
     set_value,
     to_tree,
 )
-from dsac.saved_config import saved, source_problems
+from dsac.saved_config import permitted, saved, source_problems
 from dsac.settings import TrainConfig
 from dsac.strict import plain_value, shown, unknown_key
 
@@ -79,9 +79,10 @@ def saved_settings(run: Path, named: Mapping[str, str]) -> dict[str, Any]:
     tree = saved(run, named)
     for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
         try:
-            return complete(read_manifest(folder).get("config", tree))
+            found = read_manifest(folder).get("config", tree)
         except CheckpointError:
             continue  # the reason is given where the checkpoint is read
+        return complete(permitted(found, folder, named))
     return complete(tree)
 
 
@@ -158,7 +159,10 @@ def refusal(run: Path, key: str, before: Any, asked: Any) -> str:
 
 
 def newest_like(config: TrainConfig, folder: Path, named: Mapping[str, str]) -> Path | None:
-    """The newest run in `folder` whose settings are these, but for free ones; None where there is none."""
+    """The newest run in `folder` whose settings are these, but for free ones; None where there is none.
+
+    What else lies there is data: nothing is imported that the words `named` do not name.
+    """
     for path in sorted(folder.glob("*/config.yaml"), reverse=True):
         try:
             found = to_tree(load(copy.deepcopy(saved_settings(path.parent, named))))

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsac.config import GROUPS, ConfigError, modules_named
+from dsac.config import GROUPS, ConfigError
 from dsac.files import FileError, read_yaml
+from dsac.importing import USES, refusals
 from dsac.strict import shown
 
 
-def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> dict[str, Any]:
+def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> dict[str, Any]:
     """The saved config of a run as a plain tree, not checked yet.
 
     A run folder is data: a module of the user's own that its config imports (algo=package.module, or
@@ -25,12 +26,20 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
         tree = read_yaml(path)
     except FileError as error:
         raise ConfigError(str(error)) from error
+    return permitted(tree, path, named, uses)
+
+
+def permitted(tree: Any, path: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> dict[str, Any]:
+    """What a file of a run holds as its config, once it is one and brings in no code that was not `named`.
+
+    Raises ConfigError where it is none, or does; see dsac.importing.
+    """
     if not isinstance(tree, dict) or not all(isinstance(tree.get(group), dict) for group in GROUPS):
         raise ConfigError(f"{path} holds no config of a run")
-    used = {key: value for key, value in modules_named(tree).items() if key.partition(".")[0] in uses}
-    missing = [f"{key}={value}" for key, value in used.items() if named.get(key) != value]
-    if missing:
-        raise ConfigError(*(f"this run imports a module of your own: name it again, {word}" for word in missing))
+    if not all(isinstance(tree[group].get("name"), str) for group in GROUPS):
+        raise ConfigError(f"{path} holds no config of a run: it names no task or no algorithm")
+    if refused := refusals(tree, named, uses=uses):
+        raise ConfigError(*refused)
     return tree
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from dsac import checkpoint, files, machine, runs, sittings
 from dsac.commit import CheckpointError
-from dsac.config import ConfigError, modules_named, to_tree
+from dsac.config import to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
+from dsac.importing import modules_named
 from dsac.lock import RunLock
-from dsac.plain_data import misfit
+from dsac.plain_data import array_misfit, misfit
 from dsac.resume import learned_otherwise
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
@@ -153,14 +154,16 @@ def archive_of(run: Path, memory: Any, state: Mapping[str, Any] | None, stack: E
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put the parts back where they stood. Raises ConfigError where the config was changed in the meantime."""
+    """Put the parts back where they stood. Raises CheckpointError where one does not fit its place."""
+    if wrong := array_misfit(state["algorithm"], trainer.algorithm.state_dict()):
+        raise CheckpointError(f"the algorithm in the checkpoint does not fit the settings of its run: {wrong}")
     try:
         trainer.load_state_dict(state)
-    except EnvironmentFault:
+    except (EnvironmentFault, CheckpointError):
         raise
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"the checkpoint does not fit the settings of its run: {reason}") from error
 
 
 def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> Guard:
@@ -173,14 +176,14 @@ def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack
 
 def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
     """The last lines: where the results are, what to type next."""
-    named = modules_named(to_tree(config))
+    tree = to_tree(config)
     outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
     if trainer.stop_reason and (owed or not trainer.finished):
-        words = "".join(f" {key}={value}" for key, value in named.items())
+        words = "".join(f" {key}={value}" for key, value in modules_named(tree).items())
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
         print(f"next: python -m dsac.train resume={run}{words}")
         return outcome(RESUMABLE)
-    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
+    words = "".join(f" {key}={value}" for key, value in modules_named(tree, uses=("env",)).items())
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
     last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")

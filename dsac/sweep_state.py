@@ -22,6 +22,7 @@ import yaml
 
 from dsac import checkpoint, commit
 from dsac.config import GROUPS, load, to_tree
+from dsac.importing import modules_named, refusals
 from dsac.settings import RayConfig, TrainConfig
 from dsac.sittings import config_hash
 
@@ -78,16 +79,13 @@ def saved_something(run: Path) -> bool:
 
 
 def identity_of(path: Path, config: TrainConfig) -> str | None:
-    """The identity of a config.yaml; None for one that cannot be this config, which is not loaded then.
-
-    Loading one may import what it names. Here that is what `config` names, too.
-    """
+    """The identity of a config.yaml; None for one that cannot be this config, which is not loaded then."""
     ours = to_tree(config)
     try:
         tree = saved_tree(path, path.stat().st_mtime_ns)
         if tree["seed"] != config.seed or any(names(tree[group]) != names(ours[group]) for group in GROUPS):
             return None
-        return identity(load(tree))
+        return None if refusals(tree, modules_named(ours)) else identity(load(tree))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
         return None
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsac.config import compose, load, modules_named, to_tree
+from dsac.config import compose, load, to_tree
 from dsac.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.importing import modules_named
 from dsac.resume import FREE
 from dsac.train import start
 

@@ -139,7 +139,7 @@ def run_sitting(
             film.check(scoring_worlds)
         check_settings(config, scoring_worlds.spec)
         facts = sittings.facts(config, torch.get_num_threads(), manifest["env_steps"], manifest["step"])
-        if state:
+        if state is not None:
             sitting.restore(trainer, state["trainer"])
         elif config.init_from:
             facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
@@ -150,7 +150,7 @@ def run_sitting(
         logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
         stack.callback(logger.close)
         evaluator = Evaluator(run, scoring_worlds, episodes, logger, config.eval.video, watchdog)
-        if state:
+        if state is not None:
             evaluator.load_state_dict(state["evaluator"])
         exports = ExportAtBest(run, config)
         stack.callback(lambda: exports.close(trainer.finished and not evaluator.owed))

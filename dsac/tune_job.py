@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import yaml
 
 from dsac import tune_recipe
-from dsac.config import SHORTCUTS, ConfigError, compose, conf_folder, to_tree
+from dsac.config import SHORTCUTS, ConfigError, compose, conf_folder, key_values, to_tree
+from dsac.importing import refusals
 from dsac.runs import env_name
-from dsac.search_space import Choices, Range, Space, described, read_space
+from dsac.search_space import Choices, Range, Space, described, read_space, unsearchable
 from dsac.settings import TrainConfig
-from dsac.strict import flat
+from dsac.strict import flat, plain_value
 from dsac.study import Study, best_of
 from dsac.study_record import recorded
 from dsac.sweep import seeds_of, taken
@@ -99,9 +100,11 @@ def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
 
 
 def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -> Job:
-    """The job of a study that was begun, from its record."""
+    """The job of a study that was begun, from its record, which is data: a module that it names is named in `pairs`."""
     problems += [
-        f"{key}={value}: report=true takes study= and runs= alone" for key, value in pairs.items() if key != "runs"
+        f"{key}={value}: report=true takes study= and runs= alone, and the names of modules of your own"
+        for key, value in pairs.items()
+        if key not in ("runs", "algo", "env.id", "env.task", "ray.address")
     ]
     if study is None:
         problems.append("report=true needs the name of a study: study=<name>")
@@ -111,11 +114,24 @@ def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -
     folder = runs / "tune" / str(study)
     record = recorded(folder)
     asked = record["decides"]
+    if refused := refusals(choices_in(record["words"]), pairs, "this study"):
+        raise ConfigError(*refused)
+    tree = compose(record["words"])
+    if refused := [line for key in asked["space"] if (line := unsearchable(key, tree)) is not None]:
+        raise ConfigError(*(f"{folder}: {line}" for line in refused))
     parts = asked["space"].items()
     space: Space = {key: Choices(tuple(part["words"])) if "words" in part else Range(**part) for key, part in parts}
     seeds = tuple(asked["seeds"])
     base = plan({}, seeds, [*record["words"], f"runs={runs}"])[0].config
     return Job(folder, space, base, tuple(record["words"]), seeds, asked["sampler"], asked["pruner"], record["command"])
+
+
+def choices_in(words: Sequence[str]) -> dict[str, Any]:
+    """The choices among the words of a run, as a config has them."""
+    given = {key: plain_value(value) for key, value in key_values(words, [])}
+    named = {"name": given.get("env"), "id": given.get("env.id"), "task": given.get("env.task")}
+    ray = {"address": given["ray.address"]} if "ray.address" in given else {}
+    return {"algo": {"name": given.get("algo")}, "env": named, "collect": given.get("collect"), "ray": ray}
 
 
 def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, Recipe | None]:

@@ -13,7 +13,9 @@ import numpy as np
 import yaml
 
 from dsac import commit
-from dsac.config import compose, conf_folder, modules_named, to_tree
+from dsac.config import compose, conf_folder, to_tree
+from dsac.importing import modules_named
+from dsac.plain_text import on_screen
 from dsac.settings import EnvConfig, TrainConfig
 from dsac.statistics import bootstrap_interval, interquartile_mean
 from dsac.strict import flat, lists, shown
@@ -62,7 +64,7 @@ def text_of(study: str, trial: Trial, config: TrainConfig, seeds: Sequence[int],
         command,
     ]
     body = yaml.safe_dump(settings_tree(config, trial.settings), sort_keys=False)
-    return "".join(f"# {line}\n" for line in head) + body
+    return "".join(f"# {on_screen(line)}\n" for line in head) + body
 
 
 def value_of(trial: Trial) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import nearest
 from envs.contract import EnvironmentFault, EnvSpec, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
+from envs.importing import users_module
 from envs.simulator import (
     REWARD_TERMS,
     actuator_names,
@@ -233,7 +233,7 @@ def require_registered(env_id: str) -> None:
     module, _, registered_id = env_id.rpartition(":")
     try:
         if module:
-            import_module(module)
+            users_module(module)
         gymnasium.spec(registered_id)
     except ImportError as error:
         raise UnsuitableEnvironment(f"Gymnasium id {env_id!r}: its module cannot be imported: {error}") from error

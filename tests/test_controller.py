@@ -210,3 +210,77 @@ def test_onnxruntime_is_named_where_it_is_missing(out: Path, monkeypatch: pytest
 def test_the_copy_is_the_module(out: Path):
     """Catches a copy that lags behind."""
     assert (out / "controller.py").read_bytes() == Path(importlib.util.find_spec("dsac.controller").origin).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["list", "deep", "no schema", "no files", "files of a list", "null", "text"])
+def test_a_contract_of_another_form_is_refused(out: Path, damage: str):
+    """Catches a traceback on a robot whose policy.json is something else, also under a hash of its own."""
+    changes: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "no schema": lambda table: table.pop("schema"),
+        "no files": lambda table: table.pop("files"),
+        "files of a list": lambda table: table.update(files=["policy.onnx"]),
+    }
+    texts = {"list": "[1]", "deep": '{"a":' * 100_000 + "1" + "}" * 100_000, "null": "null", "text": "\x00"}
+    if damage in changes:
+        edit(out, changes[damage])
+    else:
+        (out / "policy.json").write_text(texts[damage])
+    with pytest.raises(PolicyRefused, match=r"policy\.json: not a readable contract"):
+        Policy(out / "policy.onnx")
+
+
+@pytest.mark.parametrize("key", ["obs_names", "action_low", "obs_abs_max", "safe_action", "control_period_seconds"])
+@pytest.mark.parametrize("value", [[], {}, "x", None, ...])
+def test_a_contract_that_lacks_what_is_needed_is_refused(out: Path, key: str, value: Any):
+    """Catches a contract that is right by its hash and no use: KeyError and TypeError in a control loop's start-up."""
+    edit(out, lambda table: table.pop(key) if value is ... else table.update({key: value}))
+    with pytest.raises(PolicyRefused):
+        Policy(out / "policy.onnx")
+
+
+ROW = [0.0] * 17
+OF_ANOTHER_KIND = {
+    "complex": np.zeros(17, complex),
+    "datetime": np.zeros(17, "datetime64[s]"),
+    "timedelta": np.zeros(17, "timedelta64[s]"),
+    "numeric text": ["0.0"] * 17,
+    "bytes": np.array([b"1"] * 17),
+    "objects": np.zeros(17, object),
+    "none": [None] * 17,
+    "ragged": [[0.0], *ROW[1:]],
+    "nothing": None,
+    "record": np.zeros(17, [("a", "f4")]),
+}
+
+
+@pytest.mark.parametrize("kind", OF_ANOTHER_KIND)
+def test_what_is_no_row_of_numbers_is_refused(out: Path, kind: str):
+    """Catches text, dates and objects that numpy would make numbers of, which no sensor ever measured."""
+    policy = Policy(out / "policy.onnx", pace=False)
+    with pytest.raises(ValueError, match="observation"):
+        policy(OF_ANOTHER_KIND[kind])
+    assert policy.steps == 0
+
+
+@pytest.mark.parametrize("value", [1j, "1.0", None, object(), [1.0, 2.0], np.datetime64("2026-01-01"), [], {}])
+def test_what_is_no_number_under_a_name_is_refused(out: Path, value: Any):
+    """Catches an error of the runtime's own in the place of one that names the entry."""
+    policy = Policy(out / "policy.onnx", pace=False)
+    row = dict.fromkeys(policy.obs_names, 0.0)
+    with pytest.raises(ValueError, match=r"qvel\[2\]"):
+        policy({**row, "qvel[2]": value})
+    for one in ([0.5], np.array([[0.5]]), np.float32(0.5), np.int64(1)):
+        assert policy({**row, "qvel[2]": one}).shape == (6,)
+        assert policy.valid
+
+
+@pytest.mark.filterwarnings("ignore:Warning. converting a masked element")  # numpy says so of a list
+def test_what_is_masked_is_no_measurement(out: Path):
+    """Catches the data under a mask, which is whatever lay there when the measurement failed."""
+    policy, good = Policy(out / "policy.onnx", pace=False), obs_of(out)[0]
+    assert policy(np.ma.masked_array(good, False)).any()
+    for row in (np.ma.masked_array(good, np.arange(17) == 3), [*good[:3], np.ma.masked, *good[4:]]):
+        assert not policy(row).any()
+        assert policy.reason == f"{policy.obs_names[3]} is nan"
+    assert not policy({**dict(zip(policy.obs_names, good, strict=True)), policy.obs_names[3]: np.ma.masked}).any()
+    assert policy(good).any()

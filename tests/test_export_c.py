@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_runs import SMALL, exported, untrained_run
+from forged import edit_config
 
+from dsac import exit_codes, export
+from dsac.exporting.c_header import quoted
 from dsac.exporting.c_library import CLibrary
+from dsac.plain_text import in_source
 from envs.engine import Engine
 from envs.tasks import find_task
 
@@ -188,3 +192,38 @@ def test_the_makefile_of_the_example(cheetah: Path, tmp_path: Path):
     done = run(make, "-C", EXAMPLE, f"POLICY={cheetah}", f"PYTHON={sys.executable}", f"BUILD={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert run(tmp_path / "controller", asset("half_cheetah.xml"), "realtime=0", "steps=10").returncode == 0
+
+
+CONSTRUCTOR = 'int creat(const char *, int); __attribute__((constructor)) static void f(void) { creat("canary", 420); }'
+ENDS_A_COMMENT = f"x*\\\n/ {CONSTRUCTOR} /* x"  # a line that ends in a backslash is joined with the next
+
+
+def test_the_names_of_folders_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a header whose comment ends where the path of the run says so: what follows runs when it is loaded."""
+    monkeypatch.chdir(tmp_path)
+    run_folder = untrained_run(tmp_path / "runs", "HalfCheetah", "ppo", *SMALL)
+    hostile = tmp_path.joinpath(*ENDS_A_COMMENT.split("/", 2))
+    shutil.copytree(run_folder, hostile)
+    header = (exported(hostile, format="c") / "policy.h").read_text()
+    assert not Path("canary").exists()
+    assert "creat(" in header
+    assert all(" " <= letter <= "~" for letter in header.replace("\n", ""))
+
+
+def test_a_name_that_is_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches an algorithm's name that leaves the comment of the header and runs during the export."""
+    monkeypatch.chdir(tmp_path)
+    run_folder = untrained_run(tmp_path / "runs", "HalfCheetah", "ppo", *SMALL)
+    edit_config(run_folder, lambda tree: tree["algo"].update(name=ENDS_A_COMMENT))
+    assert export.main([f"run={run_folder}", "format=c", "episodes=0", "rows=256"]) == exit_codes.USAGE
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize("text", [ENDS_A_COMMENT, "*??/\n/", "/*/", "a\\", 'a"; int x; "', "\x85\u2028\x1b[2J", "???/"])
+def test_text_in_a_header_is_one_harmless_line(text: str):
+    """Catches text that ends a comment or a string, or joins its line with the next: a backslash, or a trigraph."""
+    line = in_source(text)
+    assert line.isascii()
+    assert line.isprintable()
+    assert not [mark for mark in ("*/", "/*", "\\", "??") if mark in line]
+    assert quoted(text)[1:-1].replace('\\"', "").count('"') == 0

@@ -17,7 +17,16 @@ TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py"
 TIERS = [
     ["dsac.plain_data"],
     ["dsac.files"],
-    ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    [
+        "dsac.data",
+        "dsac.distributions",
+        "dsac.returns",
+        "dsac.available_memory",
+        "dsac.fields",
+        "dsac.importing",
+        "dsac.plain_text",
+        "dsac.strict",
+    ],
     [
         "dsac.callable_module",
         "dsac.commit",
@@ -29,7 +38,7 @@ TIERS = [
         "dsac.statistics",
     ],
     ["dsac.controller", "dsac.exporting", "dsac.exporting.report", "dsac.exporting.units"],
-    ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
+    ["envs.contract", "envs.simulator", "envs.compiling", "envs.importing", "envs.task"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.device_rows", "dsac.frames", "dsac.rollout", "dsac.policy"],
     ["envs.worlds", "envs.tasks", "dsac.collector", "dsac.replay", "dsac.segments"],

@@ -22,16 +22,14 @@ from envs.compiling import private_folder
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("dsac", "envs", "examples") for path in (ROOT / folder).rglob("*.py"))
+IMPORT_A_USERS_MODULE = {"dsac/algorithms/__init__.py", "envs/tasks/__init__.py", "envs/gymnasium.py"}
 RUN_CODE = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
 LISTEN = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "wsgiref", "multiprocessing.managers"}
 ALLOWED = {
     "dsac/__init__.py": {"import_module"},  # its own doors
     "dsac/bench.py": {"import_module"},  # its own verbs
     "envs/__init__.py": {"import_module"},  # its own backends
-    # By a name from the command line; one in a run folder must be named there again.
-    "dsac/algorithms/__init__.py": {"import_module"},
-    "envs/tasks/__init__.py": {"import_module"},
-    "envs/gymnasium.py": {"import_module"},
+    "envs/importing.py": {"import_module"},  # a user's module, by a name that was typed
     "dsac/exporting/torchscript.py": {"torch.jit.load"},  # what the same command has just written
     "dsac/ray_cluster.py": {"import socket"},  # asks whether a cluster answers; Ray itself is not ours to lint
 }
@@ -80,6 +78,17 @@ def test_no_source_can_run_what_it_loads(path: Path):
 def test_the_lint_sees_each_of_them(line: str):
     """Catches a lint that has gone blind."""
     assert list(findings(line))
+
+
+def test_modules_of_a_user_are_imported_in_three_places():
+    """Catches a new road by which a name leads to an import, which nobody has asked where the name comes from."""
+    calls = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("users_module")
+    }
+    assert calls == IMPORT_A_USERS_MODULE
 
 
 def test_no_port_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import pkgutil
 
 from dsac.algorithms.base import Algorithm
+from envs.importing import users_module
 
 
 def names() -> list[str]:
@@ -25,7 +25,7 @@ def load(name: str) -> type[Algorithm]:
         raise ValueError(f"unknown algorithm {name!r}: {hint}")
     path = name if "." in name else f"{__name__}.{name}"
     try:
-        module = importlib.import_module(path)
+        module = users_module(path)
     except ModuleNotFoundError as error:
         raise ValueError(f"no module {error.name!r}: algo={name} must be importable from here") from error
     found = [

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 from dsac.commit import CheckpointError, read_manifest
-from dsac.config import modules_named, to_tree
+from dsac.config import to_tree
 from dsac.exporting.contract import safe_action, safe_action_warning
 from dsac.files import read_json
+from dsac.importing import modules_named
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
@@ -40,7 +41,7 @@ class ExportAtBest:
 
     def __init__(self, run: Path, config: TrainConfig) -> None:
         self.run, self.learners, self.safe_action = run, config.learners, config.export.safe_action
-        self.named = {key: value for key, value in modules_named(to_tree(config)).items() if key != "algo"}
+        self.named = modules_named(to_tree(config), uses=("env",))
         self.children: dict[int, subprocess.Popen[str]] = {}
         self.tried: dict[int, int] = {}
         self.wanted = config.export.at_best and all(importlib.util.find_spec(name) for name in NEEDED)

@@ -14,6 +14,7 @@ from dsac.exporting.contract import SafeAction
 from dsac.exporting.layers import FloatArray, Layers
 from dsac.exporting.parity import TOLERANCE, ParitySet
 from dsac.exporting.units import in_words
+from dsac.plain_text import in_source
 
 TEMPLATE = Path(__file__).with_name("policy.h.in")
 CHECKED_NUMBERS = 12_000  # how much of the parity set goes into the header
@@ -78,7 +79,7 @@ def about(contract: Mapping[str, Any]) -> str:
             for index, (name, low, high, meaning) in enumerate(zip(*columns, strict=True))
         ),
     ]
-    return "\n".join(f" * {line}" for line in lines).replace("*/", "* /")
+    return "\n".join(f" * {in_source(line)}" for line in lines)
 
 
 def normalised(layers: Layers) -> str:
@@ -132,8 +133,7 @@ def number(value: float) -> str:
 
 def quoted(text: str) -> str:
     """A C string; what is not printable ASCII becomes a question mark."""
-    plain = "".join(character if " " <= character <= "~" else "?" for character in text)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("??", "?\\?") + '"'
+    return '"' + in_source(text).replace('"', '\\"') + '"'
 
 
 def weights_of(header: str) -> dict[str, FloatArray]:

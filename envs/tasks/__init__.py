@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-
 from envs.contract import EnvironmentFault
+from envs.importing import users_module
 from envs.task import Task
 
 MODULES = {
@@ -27,7 +26,7 @@ def find_task(name: str) -> Task:
     short = name.removesuffix("-v5")
     path = f"envs.tasks.{MODULES[short]}" if short in MODULES else name
     try:
-        task = getattr(importlib.import_module(path), "TASK", None)
+        task = getattr(users_module(path), "TASK", None)
     except ModuleNotFoundError as error:
         raise EnvironmentFault(f"task {name}: {error}; is its folder on PYTHONPATH, or is it installed?") from error
     if not isinstance(task, Task):
