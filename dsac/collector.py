@@ -32,6 +32,8 @@ class AnyCollector(Protocol):
     """What the trainer needs of a collector, in this process or elsewhere.
 
     envs           what is to be closed at the end, and tells whether a resume is exact
+    invalid_steps  (S,) how many steps of each learner were no transition
+    failure        what was wrong with the first of them, in words; empty before
     before, block  the newest block, and the worlds' states before it, for what goes wrong in it
     """
 
@@ -39,6 +41,7 @@ class AnyCollector(Protocol):
     num_envs: int
     seeds: list[int]
     invalid_steps: NDArray[np.int64]
+    failure: str
     before: list[dict[str, Any] | None]
     block: Transition | None
 
@@ -69,6 +72,7 @@ class Collector:
         self.lengths = np.zeros(shape, np.int64)
         self.term_sums = np.zeros((*shape, len(self.spec.reward_terms)))
         self.invalid_steps = np.zeros(shape[0], np.int64)
+        self.failure = ""
         self.finished: list[list[Episode]] = [[] for _ in self.envs]
         self.before: list[dict[str, Any] | None] = []
         self.block: Transition | None = None
@@ -116,7 +120,8 @@ class Collector:
         self.returns[learner] += step.reward
         self.lengths[learner] += 1
         self.term_sums[learner] += step.reward_terms
-        self.invalid_steps[learner] += int(step.invalid.sum())
+        if step.invalid.any():
+            self.note_failure(learner, step.invalid)
         for world in np.flatnonzero(step.terminated | step.truncated):
             if not step.invalid[world]:
                 self.finished[learner].append(
@@ -128,6 +133,13 @@ class Collector:
                 )
             self.returns[learner, world] = self.lengths[learner, world] = 0
             self.term_sums[learner, world] = 0
+
+    def note_failure(self, learner: int, invalid: NDArray[np.bool_]) -> None:
+        """Count steps that are no transition; keep what was wrong with the first one."""
+        self.invalid_steps[learner] += np.count_nonzero(invalid)
+        if not self.failure:
+            length = self.lengths[learner, invalid.argmax()]
+            self.failure = f"{self.envs[learner].failure} at step {length:,} of its episode (learner {learner})"
 
     def take_finished(self, learner: int) -> list[Episode]:
         """The episodes of a learner that ended since the last call."""

@@ -21,12 +21,14 @@ class Report(NamedTuple):
 
     episodes       of each learner, those that ended
     invalid_steps  (S,) int64, rows that are no transition
+    failure        what was wrong with the first one of this collector, in words; empty before
     before         the worlds of each learner before the block, where there are such rows; empty otherwise
     """
 
     version: int
     episodes: list[list[Episode]]
     invalid_steps: np.ndarray
+    failure: str
     before: list[dict[str, Any] | None]
 
 
@@ -64,7 +66,8 @@ class CollectorHost:
         block = self.collector.gather(getattr(self.algorithm, act), steps)
         episodes = [self.collector.take_finished(learner) for learner in range(self.config.learners)]
         failed = self.collector.invalid_steps - invalid
-        return block, Report(version, episodes, failed, self.collector.before if failed.any() else [])
+        before = self.collector.before if failed.any() else []
+        return block, Report(version, episodes, failed, self.collector.failure, before)
 
     def begin(self, generation: int) -> None:
         """Make worlds and noise anew, and the algorithm without weights."""

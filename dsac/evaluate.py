@@ -99,7 +99,12 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
         film.choose_renderer()
     from dsac.commit import CheckpointError
     from dsac.evaluation import score, worlds
-    from dsac.runs import make_worlds, read_policy
+    from dsac.progress import ProgressBar
+    from dsac.runs import env_name, make_worlds, read_policy
+
+    def show(played: int, step: int) -> bool:
+        bar.show_evaluation(played, config.episodes, step)
+        return False
 
     policy, manifest = read_policy(run, config.which, config.learner)
     env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
@@ -109,7 +114,8 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
         env.simulator(0)  # refuses a task that cannot be drawn before it is scored
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"
     try:
-        result = score(policy, env, config.episodes, config.seed)
+        with ProgressBar(f"{env_name(EnvConfig(**arguments))} {config.which} policy", transient=True) as bar:
+            result = score(policy, env, config.episodes, config.seed, show)
         if config.video:
             film.write_mp4(path, film.frames(policy, env, config.seed))
         if config.viewer:

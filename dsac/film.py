@@ -67,7 +67,7 @@ def episode(policy: Policy, env: VecEnv, seed: int) -> Iterator[tuple[Any, Any]]
     was already reset. Raises UnsuitableEnvironment where the task has no MuJoCo simulator.
     """
     obs = env.reset(derived_seed(seed, "evaluation"))
-    while True:
+    for _ in range(env.spec.longest_episode):
         yield env.simulator(0)
         step = env.step(policy(torch.from_numpy(obs)).numpy())
         if step.terminated[0] or step.truncated[0]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dsac import checkpoint, commit
@@ -18,6 +19,7 @@ from dsac.trainer import Trainer
 from envs.contract import EnvironmentFault
 
 MOST_MOMENTS = 3  # of one kind and sitting: a policy that breaks the simulator does so in thousands of steps
+MOST_INVALID_STEPS = 1_000  # of every world in a row: what comes back after so many is another experiment
 DIVERGED, INVALID, FAULT = "diverged", "invalid-step", "fault"
 
 
@@ -36,6 +38,8 @@ class Guard:
         self.on_host = trainer.algorithm.device.type == "cpu"  # elsewhere a look at each update would wait for it
         self.known = trainer.algorithm.frozen.tolist()
         self.failed_steps = trainer.collector.invalid_steps.copy()
+        self.in_a_row = np.zeros_like(self.failed_steps)  # steps of each learner in which all its worlds failed
+        self.warned = False
         self.batch: Any = None
         self.moments: dict[str, int] = {}
 
@@ -46,11 +50,37 @@ class Guard:
             self.look_at_learners()
 
     def __call__(self, trainer: Trainer) -> None:
-        """After every block: note steps of worlds that failed."""
-        failed = trainer.collector.invalid_steps
-        if (failed > self.failed_steps).any():
-            self.failed_steps = failed.copy()
-            self.write(INVALID, "a world failed, its step was left out of the replay")
+        """After every block: note steps of worlds that failed. Raises EnvironmentFault where no other are left."""
+        collector = trainer.collector
+        if (collector.invalid_steps == self.failed_steps).all():
+            self.in_a_row[:] = 0
+            return
+        self.failed_steps = collector.invalid_steps.copy()
+        self.write(INVALID, "a world failed, its step was left out of the replay")
+        if not self.warned:
+            self.warned = True
+            print(
+                f"warning: {collector.failure}; such steps are not learned from, the curves count them as "
+                "collect/invalid_steps",
+                file=sys.stderr,
+            )
+        self.look_for_valid_steps(trainer)
+
+    def look_for_valid_steps(self, trainer: Trainer) -> None:
+        """Raise EnvironmentFault where a learner has nothing to learn from, or no more."""
+        collector, warmup = trainer.collector, trainer.algorithm.warmup_env_steps
+        assert collector.block is not None
+        all_failed = collector.block.invalid.all(axis=(0, 2))
+        self.in_a_row = np.where(all_failed, self.in_a_row + len(collector.block.invalid), 0)
+        steps = trainer.warmup_env_steps + trainer.env_steps
+        warm = 0 < warmup <= trainer.warmup_env_steps or trainer.finished
+        for learner, (failed, in_a_row) in enumerate(zip(self.failed_steps, self.in_a_row, strict=True)):
+            if (warm and failed >= steps) or in_a_row >= MOST_INVALID_STEPS:
+                found = f"all {steps:,} env steps" if failed >= steps else f"the last {in_a_row:,} steps of every world"
+                raise EnvironmentFault(
+                    f"{found} of learner {learner} were invalid, there is nothing to learn from; the first: "
+                    f"{collector.failure}; repair the environment, then run again"
+                )
 
     def look_at_learners(self, _trainer: Any = None) -> None:
         """Tell of learners that were taken out of training. Raises NumericalFault once none is left."""

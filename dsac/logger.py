@@ -182,6 +182,7 @@ class Logger:
             metrics["reward_size"] = size.tolist()
         for learner, curves in enumerate(self.curves):
             values = {f"train/{name}": value[learner] for name, value in metrics.items()}
+            values["collect/invalid_steps"] = float(trainer.collector.invalid_steps[learner])
             episodes = trainer.collector.take_finished(learner)
             if episodes:
                 values["collect/return"] = float(np.mean([episode.return_ for episode in episodes]))
@@ -197,6 +198,10 @@ class Logger:
     def show(self, trainer: Trainer) -> None:
         """The drawing task: cheap, after every block."""
         self.bar.show(trainer, trainer.scores[0] if trainer.scores else None)
+
+    def show_evaluation(self, played: int, episodes: int, step: int) -> None:
+        """The drawing while policies are scored: cheap, after every step."""
+        self.bar.show_evaluation(played, episodes, step)
 
     def record_score(self, learner: int, values: Mapping[str, float], trainer: Trainer) -> None:
         """Append an evaluation of one learner."""

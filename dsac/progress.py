@@ -31,11 +31,12 @@ Item = TypeVar("Item")
 class ProgressBar:
     """A live bar on a terminal; a plain line every ten seconds elsewhere. A context manager: an error clears the bar.
 
+    transient: so does its end.
     Env steps and their rate are those of one learner.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title, self.console = title, Console(file=sys.stderr)
+    def __init__(self, title: str, transient: bool = False) -> None:
+        self.title, self.transient, self.console = title, transient, Console(file=sys.stderr)
         self.live = self.console.is_terminal
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -58,17 +59,15 @@ class ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.progress.live.transient = kind is not None
+        self.progress.live.transient = self.transient or kind is not None
         self.progress.stop()
 
     def show(self, trainer: Trainer, score: float | None) -> None:
         """Redraw when it is time: cheap enough for every block."""
         now = time.monotonic()
         self.measure(now, trainer)
-        wait = REDRAW_SECONDS if self.live else PLAIN_LINE_SECONDS
-        if now - self.drawn < wait and not trainer.finished:
+        if not self.due(now) and not trainer.finished:
             return
-        self.drawn = now
         warmup = trainer.algorithm.warmup_env_steps
         warming_up = trainer.env_steps == 0 and warmup > 0
         done, total = (trainer.warmup_env_steps, warmup) if warming_up else (trainer.env_steps, trainer.total_env_steps)
@@ -76,6 +75,22 @@ class ProgressBar:
         facts = f"{done:,}/{total:,} env steps{self.rates}{self.time_left(now, trainer)}"
         if score is not None:
             facts += f"  last evaluation {score:,.1f}"
+        self.draw(now, title, done, total, facts)
+
+    def show_evaluation(self, played: int, episodes: int, step: int) -> None:
+        """Redraw when it is time while policies are scored: the episodes played, the step of those that are running."""
+        now = time.monotonic()
+        if self.due(now):
+            facts = f"{played:,}/{episodes:,} episodes  step {step:,}"
+            self.draw(now, f"{self.title} · evaluation", played, episodes, facts)
+
+    def due(self, now: float) -> bool:
+        """Whether the last drawing is old enough."""
+        return now - self.drawn >= (REDRAW_SECONDS if self.live else PLAIN_LINE_SECONDS)
+
+    def draw(self, now: float, title: str, done: int, total: int, facts: str) -> None:
+        """The bar, or a line where there is no terminal."""
+        self.drawn = now
         if self.live:
             self.progress.update(self.task, description=title, completed=done, total=total, facts=facts)
         else:

@@ -78,6 +78,7 @@ class RemoteCollector:
         self.envs = [self]
         self.finished: list[list[Episode]] = [[] for _ in config.seeds]
         self.invalid_steps = np.zeros(config.learners, np.int64)
+        self.failure = ""
         self.version = self.losses = self.dropped_env_steps = 0
         self.lags: list[int] = []
         self.algorithm: Algorithm | None = None
@@ -214,6 +215,7 @@ class RemoteCollector:
     def note(self, report: Report) -> None:
         """Keep what happened in a block that is learned from."""
         self.invalid_steps += report.invalid_steps
+        self.failure = self.failure or report.failure
         self.before += report.before
         for finished, episodes in zip(self.finished, report.episodes, strict=True):
             finished.extend(episodes)

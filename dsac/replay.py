@@ -156,8 +156,11 @@ class Replay:
         return self._device_rows.gather(self._staging.send())
 
     def batches(self) -> Iterator[Batch]:
-        """Draw the batches that are due, each when it is asked for; what is not asked for stays due."""
-        while self.updates_due > 0:
+        """Draw the batches that are due, each when it is asked for; what is not asked for stays due.
+
+        None while a learner holds no transition, as where all steps so far were invalid.
+        """
+        while self.updates_due > 0 and self._transitions.all():
             batch = self.sample()
             self._credit -= 1
             yield batch

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dsac import checkpoint, commit, film
 from dsac.commit import CheckpointError
 from dsac.data import derived_seed
-from dsac.evaluation import Stopped, score
+from dsac.evaluation import OnceEach, Stopped, score
 from dsac.logger import Logger
 from dsac.networks import Critics
 from dsac.policy import Policy
@@ -43,7 +43,7 @@ class Evaluator:
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.run, self.env, self.episodes, self.logger, self.films = run, env, episodes, logger, films
-        self.alive = alive
+        self.alive, self.warn = alive, OnceEach()
         self.best: dict[int, float] = {}
         self.unwritten: dict[int, tuple[Policy, dict[str, Any]]] = {}
         self.owed = False
@@ -53,13 +53,14 @@ class Evaluator:
         seeds = [derived_seed(seed, "evaluation", trainer.env_steps) for seed in trainer.algorithm.seeds]
         self.owed = True
 
-        def should_stop() -> bool:
+        def should_stop(played: int, step: int) -> bool:
             self.alive()
+            self.logger.show_evaluation(played, self.episodes, step)
             return trainer.stop_reason is not None
 
         try:
             scores = [
-                score(policy, self.env, self.episodes, seed, should_stop)
+                score(policy, self.env, self.episodes, seed, should_stop, self.warn)
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
         except Stopped:
@@ -118,7 +119,7 @@ class Histograms:
     """Draws remembered transitions of each learner and writes what its critics say of them, in the task's units.
 
     The draws come from a generator of their own, so that training draws what it would. Algorithms without a replay or
-    without critics of observation and action are passed over.
+    without critics of observation and action are passed over, and so is a replay that failed steps have filled.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -128,7 +129,10 @@ class Histograms:
         algorithm, memory = trainer.algorithm, trainer.memory
         if not hasattr(memory, "frames") or not isinstance(critics_of(algorithm), Critics):
             return
-        drawn = [remembered(memory.frames.rings, learner, trainer.env_steps) for learner in range(algorithm.learners)]
+        rings = memory.frames.rings
+        if not (rings.flags & TRANSITION).any(axis=(1, 2)).all():
+            return
+        drawn = [remembered(rings, learner, trainer.env_steps) for learner in range(algorithm.learners)]
         obs, action = (torch.from_numpy(np.stack(part)).to(algorithm.device) for part in zip(*drawn, strict=True))
         predicted = predict(algorithm, obs, action)
         for learner, curves in enumerate(self.logger.curves):

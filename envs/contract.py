@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+MOST_EPISODE_STEPS = 100_000  # a scored or filmed episode is cut here where no clock of the task ends it
 
 
 class EnvironmentFault(RuntimeError):
@@ -37,6 +38,7 @@ class EnvSpec(NamedTuple):
     obs_names           O names, in order
     action_names        A names, in order (actuator names for MuJoCo)
     reward_terms        K names of the parts of the reward that a Step carries for the logs
+    max_episode_steps   where the clock ends an episode; None where there is no clock that the backend knows of
     """
 
     id: str
@@ -48,6 +50,12 @@ class EnvSpec(NamedTuple):
     obs_names: tuple[str, ...]
     action_names: tuple[str, ...]
     reward_terms: tuple[str, ...]
+    max_episode_steps: int | None = None
+
+    @property
+    def longest_episode(self) -> int:
+        """Steps after which an episode is over that nobody learns from: those of the clock, else MOST_EPISODE_STEPS."""
+        return self.max_episode_steps or MOST_EPISODE_STEPS
 
 
 class Step(NamedTuple):
@@ -77,11 +85,14 @@ class VecEnv(Protocol):
     """N worlds of one task, stepped together; a world whose episode ended is reset within the same step.
 
     exact_state   True where load_state_dict makes the next steps bit-identical to those of the saved worlds
+    failure       what was wrong with the newest step that had an invalid row, in words: its first such world, the field
+                  and the value; empty before
     """
 
     spec: EnvSpec
     num_envs: int
     exact_state: bool
+    failure: str
 
     def reset(self, seed: int) -> FloatArray:
         """Start a new episode in every world, world i from SeedSequence((seed, i)); returns obs (N, O)."""

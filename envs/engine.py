@@ -59,14 +59,15 @@ class Engine:
         copies = num_envs if randomise else 0
         self.models = [copy.copy(self.model) for _ in range(copies)] or [self.model] * num_envs
         self.datas = [mujoco.MjData(model) for model in self.models]
-        self.spec = rehearse(task, self.model, self.datas[0])
+        clock = max_episode_steps or task.max_episode_steps
+        self.spec = rehearse(task, self.model, self.datas[0])._replace(max_episode_steps=clock)
         self.threads = min(num_envs, threads or available_threads())
         self.invalid_steps = np.zeros(num_envs, dtype=np.int64)
         self._randomised = randomise is not None
         self._functions = compiled(task, randomise)
         self._settings = Settings(
             frame_skip=task.frame_skip,
-            max_episode_steps=max_episode_steps or task.max_episode_steps,
+            max_episode_steps=clock,
             contact_forces=task.contact_forces,
             unit_actions={"unit": True, "env": False}[action_units],
             first_divergence=int(mujoco.mjtWarning.mjWARN_BADQPOS),
@@ -78,6 +79,8 @@ class Engine:
         self._worlds = self._allocate(randomise or Randomisation(change=lambda *_: None))
         self._packed = pack(self._worlds)
         self._warned: set[str] = set()
+        self._thrown_away = self._states_thrown_away()
+        self.failure = ""
         self._helpers: Helpers | None = None
         self.reset(seed)
 
@@ -178,14 +181,21 @@ class Engine:
             )
 
     def _tell(self, step: Step) -> None:
-        # Each kind once: a policy that breaks the simulator does so in thousands of steps.
-        kinds = [name for name, total in self.warnings.items() if total]
+        before, self._thrown_away = self._thrown_away, self._states_thrown_away()
         if step.invalid.any():
-            kinds.append("a step that is no transition")
-        for kind in [kind for kind in kinds if kind not in self._warned]:
+            world = int(step.invalid.argmax())
+            lost = self._thrown_away[world] > before[world]
+            what = "MuJoCo threw its state away" if lost else "its reward or observation is not finite"
+            self.failure = f"{self.spec.id}: world {world}: {what}"
+        # Each kind once: a policy that breaks the simulator does so in thousands of steps.
+        for kind in [name for name, total in self.warnings.items() if total and name not in self._warned]:
             self._warned.add(kind)
             worlds = np.flatnonzero(step.invalid).tolist()
             log.warning("%s: %s (worlds %s); from here on only counted", self.spec.id, kind, worlds)
+
+    def _states_thrown_away(self) -> np.ndarray:
+        counts: np.ndarray = self._worlds.warnings[:, self._settings.first_divergence :].sum(axis=1)
+        return counts
 
     @property
     def warnings(self) -> dict[str, int]:
@@ -268,6 +278,7 @@ class Engine:
         worlds.episode_step[:], worlds.last_obs[:] = state["episode_step"], state["obs"]
         worlds.warnings[:] = state["warnings"]
         self.invalid_steps[:] = state["invalid_steps"]
+        self._thrown_away = self._states_thrown_away()
 
     def close(self) -> None:
         """Let the helping threads go; a later step calls new ones."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from envs import nearest
-from envs.contract import EnvironmentFault, EnvSpec, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
+from envs.answers import first_not_finite, flag, in_one_line, number, shown, write_observation
+from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.importing import users_module
-from envs.simulator import (
-    REWARD_TERMS,
-    actuator_names,
-    derived_state,
-    diverged,
-    integration_state,
-    observation_names,
-    restore,
-    route_warnings_to_logging,
-)
+from envs.simulator import REWARD_TERMS, derived_state, diverged, integration_state, restore, route_warnings_to_logging
+from envs.spaces import describe, parts_of
+
+LARGEST = float(np.finfo(np.float32).max)
+log = logging.getLogger("envs.gymnasium")
 
 
 class GymnasiumVecEnv:
@@ -46,6 +42,7 @@ class GymnasiumVecEnv:
         route_warnings_to_logging()
         self.num_envs = num_envs
         self.exact_state = task_id in REWARD_TERMS
+        self.failure = ""
         self._task_id = task_id
         self._seed = seed
         self._takes_unit_actions = action_units == "unit"
@@ -54,9 +51,7 @@ class GymnasiumVecEnv:
             for index in range(num_envs):
                 self._worlds.append(self._build_world(index, max_episode_steps))
                 if index == 0:
-                    self.spec = _describe(task_id, self._worlds[0], flatten)
-            self._observation_space = self._worlds[0].observation_space
-            self._action_space: Any = self._worlds[0].action_space
+                    self._look_at(self._worlds[0], flatten)
             self._obs = np.empty((num_envs, self.spec.obs_dim), np.float32)
             self.reset(seed)
         except Exception:
@@ -93,22 +88,32 @@ class GymnasiumVecEnv:
         controls = self._controls(np.asarray(action))
         terms = self.spec.reward_terms
         next_obs = np.empty((self.num_envs, self.spec.obs_dim), np.float32)
-        reward = np.empty(self.num_envs, np.float32)
+        rewards = np.empty(self.num_envs)
         terminated = np.empty(self.num_envs, np.bool_)
         truncated = np.empty(self.num_envs, np.bool_)
         reward_terms = np.empty((self.num_envs, len(terms)), np.float32)
-        invalid = np.empty(self.num_envs, np.bool_)
+        thrown_away = np.empty(self.num_envs, np.bool_)
         for index, world in enumerate(self._worlds):
             try:
-                observation, reward[index], terminated[index], truncated[index], info = world.step(controls[index])
-                next_obs[index] = self._row(observation)
+                observation, earned, task_ended, clock_ended, info = world.step(controls[index])
+                write_observation(observation, self._parts, next_obs[index])
+                rewards[index] = earned if isinstance(earned, float) else number(earned, "reward")
+                terminated[index] = flag(task_ended, "terminated")
+                truncated[index] = flag(clock_ended, "truncated")
                 reward_terms[index] = [info[term] for term in terms]
-                invalid[index] = self.exact_state and diverged(world.unwrapped.data)
-            except Exception as error:
+                thrown_away[index] = self.exact_state and diverged(world.unwrapped.data)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise self._fault(index, f"step on action {controls[index].tolist()}", error) from error
-        invalid |= ~np.isfinite(next_obs).all(axis=1) | ~np.isfinite(reward)
-        next_obs[invalid], reward[invalid], reward_terms[invalid] = self._obs[invalid], 0.0, 0.0
-        terminated[invalid], truncated[invalid] = False, True
+        too_large = ~(np.abs(rewards) <= LARGEST)
+        invalid = thrown_away | too_large | ~np.isfinite(next_obs).all(axis=1)
+        if invalid.any():
+            first = int(invalid.argmax())
+            self.failure = self._what_failed(first, bool(thrown_away[first]), next_obs[first], float(rewards[first]))
+            next_obs[invalid], rewards[invalid], reward_terms[invalid] = self._obs[invalid], 0.0, 0.0
+            terminated[invalid], truncated[invalid] = False, True
+        reward = rewards.astype(np.float32)
         obs = next_obs.copy()
         for ended in np.flatnonzero(terminated | truncated).tolist():
             obs[ended] = self._reset_world(ended)
@@ -167,30 +172,51 @@ class GymnasiumVecEnv:
             self._obs[index] = state["obs"][index]
 
     def close(self) -> None:
-        """Close every world."""
-        for world in self._worlds:
-            world.close()
+        """Close every world; of one that fails in it there is only a warning: nothing depends on it any more."""
+        for index, world in enumerate(self._worlds):
+            try:
+                with self._blamed(index, "close"):
+                    world.close()
+            except EnvironmentFault as fault:
+                log.warning("%s", fault)
 
     def _build_world(self, index: int, max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
-        try:
-            # The checker keeps whole observations and warns; what it looks for is refused in _describe.
+        with self._blamed(index, "constructor"):
+            # The checker keeps whole observations and warns; what it looks for is refused in _look_at.
             return gymnasium.make(self._task_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
-        except Exception as error:
-            raise self._fault(index, "constructor", error) from error
+
+    def _look_at(self, world: gymnasium.Env[Any, Any], flatten: bool) -> None:
+        with self._blamed(0, "constructor"):
+            self._action_space: Any = world.action_space
+            self._parts = parts_of(self._task_id, world.observation_space, (), flatten)
+            self.spec = describe(self._task_id, world, self._parts)
 
     def _reset_world(self, index: int, seed: int | None = None) -> FloatArray:
-        try:
-            observation, _ = self._worlds[index].reset(seed=seed)
-            return self._row(observation)
-        except Exception as error:
-            raise self._fault(index, "reset", error) from error
-
-    def _row(self, observation: Any) -> FloatArray:
-        row = np.asarray(spaces.utils.flatten(self._observation_space, observation), np.float32)
-        # Without this a shorter observation would be broadcast over the row.
-        if row.shape != (self.spec.obs_dim,):
-            raise ValueError(f"observation of {row.size} numbers, the observation space has {self.spec.obs_dim}")
+        row = np.empty(self.spec.obs_dim, np.float32)
+        with self._blamed(index, "reset"):
+            answer = self._worlds[index].reset(seed=seed)
+            if not isinstance(answer, tuple | list) or len(answer) != 2:
+                raise TypeError(f"it returned {shown(answer)}; (observation, info) is right")
+            write_observation(answer[0], self._parts, row)
+            if bad := first_not_finite(row, self.spec.obs_names):
+                raise ValueError(f"{bad[0]} is {bad[1]}; finite numbers are right")
         return row
+
+    @contextmanager
+    def _blamed(self, index: int, doing: str) -> Iterator[None]:
+        """Whatever is raised within is the fault of this world: a call of sys.exit too, but not an interrupt."""
+        try:
+            yield
+        except (KeyboardInterrupt, UnsuitableEnvironment):
+            raise
+        except BaseException as error:
+            raise self._fault(index, doing, error) from error
+
+    def _what_failed(self, world: int, thrown_away: bool, row: FloatArray, reward: float) -> str:
+        if thrown_away:
+            return f"{self._task_id}: MuJoCo threw the state of world {world} away"
+        name, value = first_not_finite(row, self.spec.obs_names) or ("reward", reward)
+        return f"{self._task_id}: {name} of world {world} is {value}"
 
     def _controls(self, action: NDArray[Any]) -> NDArray[Any]:
         wanted = (self.num_envs, self.spec.action_dim)
@@ -207,10 +233,11 @@ class GymnasiumVecEnv:
         controls = to_task_units(action, low, high) if self._takes_unit_actions else np.clip(action, low, high)
         return controls.astype(self._action_space.dtype)
 
-    def _fault(self, index: int, doing: str, error: Exception) -> EnvironmentFault:
+    def _fault(self, index: int, doing: str, error: BaseException) -> EnvironmentFault:
         return EnvironmentFault(
             f"{self._task_id}: {doing} failed in world {index} (seed {self._seed}, first reset with seed "
-            f"{world_seed(self._seed, index)}): {type(error).__name__}: {error}; repair the environment, then run again"
+            f"{world_seed(self._seed, index)}): {type(error).__name__}: {in_one_line(str(error))}; "
+            "repair the environment, then run again"
         )
 
 
@@ -234,70 +261,18 @@ def require_registered(env_id: str) -> None:
     try:
         if module:
             users_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = in_one_line(str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}")
+        raise UnsuitableEnvironment(f"Gymnasium id {env_id!r}: its module cannot be imported: {reason}") from error
+    try:
         gymnasium.spec(registered_id)
-    except ImportError as error:
-        raise UnsuitableEnvironment(f"Gymnasium id {env_id!r}: its module cannot be imported: {error}") from error
     except gymnasium.error.Error as error:
         near = nearest(registered_id, gymnasium.registry)
         raise UnsuitableEnvironment(
             f"unknown Gymnasium id {env_id!r}; nearest: {near} (your own: module:Name-v0, module registers it)"
         ) from error
-
-
-def _describe(task_id: str, world: gymnasium.Env[Any, Any], flatten: bool) -> EnvSpec:
-    low, high = _action_limits(task_id, world.action_space)
-    simulated: Any = world.unwrapped
-    names = tuple(_observation_names(task_id, world.observation_space, "", flatten))
-    model = getattr(simulated, "model", None)
-    has_model = isinstance(model, mujoco.MjModel) and model.nu == len(low)
-    dt = getattr(simulated, "dt", 0.0)
-    return EnvSpec(
-        id=task_id,
-        obs_dim=len(names),
-        action_dim=len(low),
-        action_low=low,
-        action_high=high,
-        dt=float(dt) if isinstance(dt, int | float) else 0.0,
-        obs_names=observation_names(task_id, simulated) if task_id in REWARD_TERMS else names,
-        action_names=actuator_names(model) if has_model else tuple(f"action[{entry}]" for entry in range(len(low))),
-        reward_terms=REWARD_TERMS.get(task_id, ()),
-    )
-
-
-def _action_limits(task_id: str, space: Any) -> tuple[FloatArray, FloatArray]:
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating) or len(space.shape) != 1:
-        raise UnsuitableEnvironment(
-            f"{task_id}: its action space is {_in_one_line(space)}; a one-dimensional Box of real numbers is needed"
-        )
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise UnsuitableEnvironment(
-            f"{task_id}: its action space is unbounded, {_in_one_line(space)}; give it finite limits"
-        )
-    return space.low.astype(np.float32), space.high.astype(np.float32)
-
-
-def _observation_names(task_id: str, space: Any, key: str, flatten: bool) -> list[str]:
-    """The names of a space's entries in the order in which Gymnasium flattens it."""
-    if isinstance(space, spaces.Dict):
-        if not flatten:
-            raise UnsuitableEnvironment(
-                f"{task_id}: its observation is a Dict of {', '.join(map(str, space.spaces))}; "
-                "set env.flatten=true to join them into one vector"
-            )
-        parts = ((f"{key}.{name}" if key else str(name), part) for name, part in space.spaces.items())
-        return [entry for name, part in parts for entry in _observation_names(task_id, part, name, flatten)]
-    where = f"observation {key!r}" if key else "observation"
-    if not isinstance(space, spaces.Box):
-        raise UnsuitableEnvironment(f"{task_id}: its {where} is {_in_one_line(space)}; a one-dimensional Box is needed")
-    if len(space.shape) > 1:
-        raise UnsuitableEnvironment(
-            f"{task_id}: its {where} has shape {space.shape}, as images have; a one-dimensional Box is needed"
-        )
-    return [f"{key or 'obs'}[{entry}]" for entry in range(math.prod(space.shape))]
-
-
-def _in_one_line(space: Any) -> str:
-    return " ".join(str(space).split())
 
 
 def _with_text(tree: Any) -> Any:

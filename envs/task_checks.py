@@ -21,6 +21,7 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from envs import worlds
+from envs.answers import in_one_line
 from envs.compiling import callback
 from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment
 from envs.physics import Model, Physics, model_arrays, physics_arrays
@@ -103,7 +104,7 @@ def load_model(task: Task, xml: str | None) -> mujoco.MjModel:
     try:
         model = mujoco.MjModel.from_xml_path(str(path))
     except ValueError as error:
-        raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {error}") from error
+        raise EnvironmentFault(f"{task.id}: MuJoCo cannot read {path}: {in_one_line(str(error))}") from error
     for kind, count in (
         ("actuator", model.nu),
         ("body", model.nbody),

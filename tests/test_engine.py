@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -182,6 +183,8 @@ def test_both_backends_mark_a_diverged_world() -> None:
         assert step.invalid.tolist() == [False, True]
         assert step.truncated.tolist() == [False, True]
         np.testing.assert_array_equal(step.next_obs[1], before[1])
+        assert re.search("Ant-v5: .*MuJoCo threw .*state.* away", worlds.failure)
+        assert "world 1" in worlds.failure
 
 
 def test_an_action_that_is_not_finite_is_refused_before_the_step() -> None:

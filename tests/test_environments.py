@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ import yaml
 from gymnasium import spaces
 
 import envs
-from envs.contract import EnvironmentFault, Step, UnsuitableEnvironment
+from envs.contract import MOST_EPISODE_STEPS, EnvironmentFault, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.gymnasium import GymnasiumVecEnv, to_task_units, world_seed
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,9 @@ TASKS_THAT_TERMINATE = (
 
 
 class Playground(gymnasium.Env[Any, Any]):
-    """Counts its steps into one array that it returns again and again; can be told to raise."""
+    """Counts its steps into one array that it returns again and again; can be told to raise and to answer oddly."""
+
+    error: type[BaseException] = RuntimeError
 
     def __init__(
         self,
@@ -39,11 +42,13 @@ class Playground(gymnasium.Env[Any, Any]):
         action: spaces.Space[Any] | None = None,
         raise_in: str = "",
         returns: Any = None,
+        answers: dict[str, Any] | None = None,
     ) -> None:
         self.observation_space = observation or spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = action or spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.raise_in = raise_in
         self.returns = np.zeros(2, np.float32) if returns is None else returns
+        self.answers = {"reward": 1.0, "terminated": False, "truncated": False} | (answers or {})
         self._raise_in("constructor")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -53,16 +58,17 @@ class Playground(gymnasium.Env[Any, Any]):
             self.returns[:] = 0.0, self.np_random.uniform()
         return self.returns, {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         self._raise_in("step")
         self.last_action = action
         if isinstance(self.returns, np.ndarray):
             self.returns[0] += 1.0
-        return self.returns, 1.0, False, False, {}
+        observation = self.answers.get("observation", self.returns)
+        return observation, self.answers["reward"], self.answers["terminated"], self.answers["truncated"], {}
 
     def _raise_in(self, place: str) -> None:
         if self.raise_in == place:
-            raise RuntimeError(f"broken {place}")
+            raise self.error(f"broken {place}")
 
 
 ODD_LIMITS = spaces.Box(np.array([-0.1, 0.3, -7.7]), np.array([0.7, 0.9, 1e-3]), dtype=np.float64)
@@ -85,10 +91,13 @@ PLAYGROUNDS: dict[str, dict[str, Any]] = {
     "Dict": {"observation": DICT, "returns": DICT_VALUE},
     "DictOfImages": {"observation": spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 3), np.uint8)})},
     "Short": {"observation": spaces.Box(-1.0, 1.0, (2,), np.float32), "returns": [0.5]},
-    **{f"Raises{place}": {"raise_in": place} for place in ("constructor", "reset")},
+    **{f"Raises{place}": {"raise_in": place} for place in ("constructor", "reset", "step")},
+    "Endless": {},
 }
 for playground, arguments in PLAYGROUNDS.items():
-    gymnasium.register(f"{playground}-v0", Playground, kwargs=arguments, max_episode_steps=100)
+    gymnasium.register(
+        f"{playground}-v0", Playground, kwargs=arguments, max_episode_steps=None if playground == "Endless" else 100
+    )
 
 
 def playground(name: str, num_envs: int = 2, **options: Any) -> GymnasiumVecEnv:
@@ -436,6 +445,136 @@ def test_an_observation_of_another_size_than_declared_is_named() -> None:
     """Catches one number being broadcast over the whole observation."""
     with pytest.raises(EnvironmentFault, match="observation of 1 numbers, the observation space has 2"):
         playground("Short")
+
+
+ODD_BUT_RIGHT = [
+    ("reward", np.array([2.5]), 2.5),
+    ("reward", np.array(2.5), 2.5),
+    ("reward", [2.5], 2.5),
+    ("reward", np.float32(2.5), 2.5),
+    ("reward", 2, 2.0),
+    ("reward", True, 1.0),
+    *[("terminated", value, True) for value in (True, np.True_, 1, 1.0, np.array([True]), np.array(1), np.int64(1))],
+    *[("truncated", value, False) for value in (np.False_, 0, np.array([False]), np.array(0.0))],
+    ("observation", [3.0, 4], [3.0, 4.0]),
+    ("observation", np.array([[3, 4]]), [3.0, 4.0]),
+    ("observation", (np.float64(3.0), True), [3.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "meant"), ODD_BUT_RIGHT, ids=repr)
+def test_numbers_are_taken_in_every_form_that_environments_return(field: str, value: Any, meant: Any) -> None:
+    """Catches an array of size one or an integer being refused, where what it means is certain."""
+    vec_env = playground("Plain")
+    worlds(vec_env)[1].answers[field] = value
+    step = vec_env.step(np.zeros((2, 1)))
+    assert not step.invalid.any()
+    found = step.next_obs if field == "observation" else getattr(step, field)
+    np.testing.assert_array_equal(found[1], meant)
+
+
+WRONG = [
+    *[("reward", value) for value in (None, "1.0", np.zeros(2), [], 1j, [1.0, [2.0]], {"sum": 1.0})],
+    *[("terminated", value) for value in (None, "no", 2, np.nan, np.array([True, False]), np.array([]), object)],
+    *[("truncated", value) for value in (None, "", [None])],
+    *[("observation", value) for value in (None, "12", ["1", "2"], [None, 1.0], [1.0, [2.0]], np.zeros(2, complex))],
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG, ids=repr)
+def test_an_answer_that_is_no_number_is_refused_by_name(field: str, value: Any) -> None:
+    """Catches terminated=None taken as False, "no" as True, None in an observation as NaN, and a nameless refusal."""
+    vec_env = playground("Plain")
+    worlds(vec_env)[1].answers[field] = value
+    with pytest.raises(EnvironmentFault, match=rf"failed in world 1 .*{field} is .*\(\w+\); .* is right") as fault:
+        vec_env.step(np.zeros((2, 1)))
+    assert repr(value)[:20] in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_large_wrong_answer_is_named_in_one_line() -> None:
+    """Catches a screen full of numbers, and a value that writes to the terminal what it likes."""
+    vec_env = playground("Plain")
+    for value in (np.zeros((50, 50)), "\x1b[2Jgone\n" * 100):
+        worlds(vec_env)[0].answers["reward"] = value
+        with pytest.raises(EnvironmentFault, match=r"reward is .*; one number is right") as fault:
+            vec_env.step(np.zeros((2, 1)))
+        assert len(str(fault.value)) < 500
+        assert str(fault.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
+def test_a_number_that_is_not_finite_is_described(value: float) -> None:
+    """Catches an invalid step of which nobody can say which world and number it was."""
+    vec_env = playground("Plain", num_envs=3)
+    worlds(vec_env)[1].answers["reward"] = value
+    assert vec_env.step(np.zeros((3, 1))).invalid.tolist() == [False, True, False]
+    assert vec_env.failure == f"Plain-v0: reward of world 1 is {value}"
+    worlds(vec_env)[1].answers = worlds(vec_env)[0].answers | {"observation": np.array([0.0, value], np.float64)}
+    worlds(vec_env)[2].answers["reward"] = np.nan
+    step = vec_env.step(np.zeros((3, 1)))
+    assert step.invalid.tolist() == [False, True, True]
+    assert not step.reward[1:].any()
+    assert vec_env.failure == f"Plain-v0: obs[1] of world 1 is {value if abs(value) != 1e300 else 'inf'}"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("inside", ["reset", "step"])
+def test_an_episode_that_begins_with_what_is_not_finite_is_refused(value: float, inside: str) -> None:
+    """Catches a policy being blamed for the NaN that reset handed it."""
+    vec_env = playground("Plain", max_episode_steps=1)
+    worlds(vec_env)[1].reset = lambda **_: (np.array([0.0, value]), {})
+    with pytest.raises(EnvironmentFault, match=rf"reset failed in world 1 .*obs\[1\] is {value}; finite") as fault:
+        vec_env.reset(7) if inside == "reset" else vec_env.step(np.zeros((2, 1)))
+    assert not isinstance(fault.value, NonFiniteAction)
+
+
+@pytest.mark.parametrize("answer", [np.zeros(2), (np.zeros(2),), None], ids=repr)
+def test_a_reset_of_the_old_kind_is_refused(answer: Any) -> None:
+    """Catches an observation without its info being taken apart number by number."""
+    vec_env = playground("Plain")
+    worlds(vec_env)[0].reset = lambda **_: answer
+    with pytest.raises(EnvironmentFault, match=r"reset failed in world 0 .*\(observation, info\) is right"):
+        vec_env.reset(0)
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("place", ["constructor", "reset", "step"])
+def test_a_world_that_wants_to_end_the_process_is_a_fault(
+    place: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches sys.exit(0) in an environment ending a run in silence as if it were finished."""
+    monkeypatch.setattr(Playground, "error", error)
+    with pytest.raises(EnvironmentFault, match=rf"{place}.* failed in world 0 \(seed 0, .*{error.__name__}: broken"):
+        playground(f"Raises{place}").step(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("place", ["constructor", "reset", "step"])
+def test_an_interrupt_is_not_a_fault(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches Ctrl-C being blamed on the environment that it came in."""
+    monkeypatch.setattr(Playground, "error", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        playground(f"Raises{place}").step(np.zeros((2, 1)))
+
+
+def test_a_world_that_cannot_be_closed_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a finished run that fails in its last breath, and worlds left open behind one that fails."""
+    vec_env, closed = playground("Plain"), []
+    worlds(vec_env)[0].close = lambda: sys.exit(0)
+    worlds(vec_env)[1].close = lambda: closed.append(1)
+    vec_env.close()
+    assert closed == [1]
+    assert "close failed in world 0" in caplog.text
+
+
+def test_the_clock_of_a_task_is_known() -> None:
+    """Catches an evaluation that cuts an episode whose end was named, or waits for one that never comes."""
+    clocks = [playground("Plain", max_episode_steps=limit).spec.max_episode_steps for limit in (None, 7)]
+    assert clocks == [100, 7]
+    endless = playground("Endless").spec
+    assert (endless.max_episode_steps, endless.longest_episode) == (None, MOST_EPISODE_STEPS)
+    for backend in envs.BACKENDS:
+        assert envs.make("Reacher", 1, 0, backend).spec.longest_episode == 50
 
 
 def test_a_dict_of_boxes_is_laid_out_under_its_names() -> None:

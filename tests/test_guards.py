@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from small_runs import assert_same, final_state, only_run, small_config, small_words, train, train_whole
+from small_runs import assert_same, final_state, only_run, rows, small_config, small_words, train, train_whole
 
-from dsac import checkpoint, exit_codes, machine, sittings
+from dsac import checkpoint, evaluate, evaluation, exit_codes, guard, machine, sittings
+from dsac.config import compose, load
+from dsac.exporting.runtimes import Runtime, play
 from dsac.guard import MOST_MOMENTS, NumericalFault
 from dsac.replay_kernels import TRANSITION
 from dsac.runs import load_policy
 from dsac.settings import TrainConfig
 from dsac.train import build, main
 from dsac.trainer import Trainer
-from envs.contract import NonFiniteAction
+from envs import contract
+from envs.contract import EnvironmentFault, NonFiniteAction
+from envs.gymnasium import GymnasiumVecEnv
 
 POISON_AT = 130
 
@@ -192,12 +198,115 @@ def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: p
         worlds.step(state["block"]["action"][-1, 0])
 
 
+def words_for(world: str, runs: Path, algo: str = "sac", *more: str) -> list[str]:
+    """The words of a small run in one of faulty_worlds."""
+    words = [word for word in small_words(runs, algo, *more) if not word.startswith("env=")]
+    return [*words, "env=gymnasium", f"env.id=faulty_worlds:{world}-v0"]
+
+
+def invalid_steps(run: Path) -> list[float]:
+    """Their count as the curves show it."""
+    return [float(row["value"]) for row in rows(run) if row["tag"] == "collect/invalid_steps"]
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+@pytest.mark.parametrize(
+    ("world", "where"),
+    [
+        ("ResetsToNaN", "reset failed in world [01] .*obs\\[2\\] is nan"),
+        ("NoFlag", "step on action .* failed in world [01] .*terminated is None .*True or False is right"),
+        ("Exits", "step on action .* failed in world [01] .*SystemExit: 0"),
+    ],
+)
+def test_a_fault_of_a_world_ends_the_run_with_its_line(
+    world: str, where: str, algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a world that ends the process as if it were finished, and a policy that is blamed for a NaN of reset."""
+    assert main(words_for(world, tmp_path, algo)) == exit_codes.ENVIRONMENT
+    errors = capsys.readouterr().err
+    assert re.search(f"^error: (faulty_worlds:)?{world}-v0: {where}.*; repair the environment", errors, re.MULTILINE)
+    assert "diverged" not in errors
+    assert sittings.read(only_run(tmp_path))[-1]["ended"]["exit_code"] == exit_codes.ENVIRONMENT
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_a_reward_that_is_not_finite_is_told_of_once_and_counted(
+    algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches steps that vanish from what is learned without a word, and a warning for each of them."""
+    assert main(words_for("OneNaN", tmp_path, algo)) == exit_codes.FINISHED
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "collect/invalid_steps" in line]
+    assert line.startswith("warning: faulty_worlds:OneNaN-v0: reward of world 0 is nan at step 10 of its episode")
+    counts = invalid_steps(only_run(tmp_path))
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_a_reward_that_is_never_finite_is_a_fault(algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a traceback of the replay, a learner that diverges on nothing, and a run that learned nothing at all."""
+    assert main(words_for("NeverFinite", tmp_path, algo)) == exit_codes.ENVIRONMENT
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: all \d+ env steps of learner 0 were invalid.*reward of world 0 is nan at step 1 ", error)
+    assert "repair the environment" in error
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_worlds_that_stay_broken_end_the_run(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a run that goes on for ever on what it learned before every world broke."""
+    words = words_for("FiniteAtFirst", tmp_path / "patient", algo, "eval_every_env_steps=512", "total_env_steps=512")
+    assert main(words) == exit_codes.FINISHED
+    assert invalid_steps(only_run(tmp_path / "patient"))[-1] > 0
+    monkeypatch.setattr(guard, "MOST_INVALID_STEPS", 48)
+    words = words_for("FiniteAtFirst", tmp_path / "run", algo, "eval_every_env_steps=256")
+    assert main(words) == exit_codes.ENVIRONMENT
+    assert re.search(
+        r"error: the last \d\d steps of every world of learner 0 were invalid, .*at step 1 ", capsys.readouterr().err
+    )
+
+
+def test_a_task_without_an_end_is_trained_on_and_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches an evaluation that never comes back, and one that warns each time anew."""
+    monkeypatch.setattr(evaluation, "LONG_EPISODE", 20)
+    monkeypatch.setattr(contract, "MOST_EPISODE_STEPS", 50)
+    assert main(words_for("Endless", tmp_path)) == exit_codes.FINISHED
+    lines = [line for line in capsys.readouterr().err.splitlines() if "max_episode_steps" in line]
+    assert ["taken 20 steps" in line for line in lines] == [True, False]
+    assert "2 of 2 evaluation episodes were cut at step 50" in lines[1]
+    run = only_run(tmp_path)
+    assert {row["value"] for row in rows(run) if row["tag"] == "eval/length"} == {"50.0"}
+    assert main(words_for("Endless", tmp_path / "clock", "sac", "env.max_episode_steps=30")) == exit_codes.FINISHED
+    assert "max_episode_steps" not in capsys.readouterr().err
+    assert evaluate.main([f"run={run}", "episodes=1", "env.id=faulty_worlds:Endless-v0"]) == exit_codes.FINISHED
+    assert "1 of 1 evaluation episodes were cut at step 50" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["reset", "flag", "exit"])
+def test_scoring_again_and_the_closed_loop_of_an_export_see_the_same_faults(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a world that is checked while it trains and not while its policy is scored."""
+    run = train_whole(load(compose(words_for("Well", tmp_path))))
+    monkeypatch.setitem(gymnasium.registry["Well-v0"].kwargs, "fault", fault)
+    assert evaluate.main([f"run={run}", "env.id=faulty_worlds:Well-v0"]) == exit_codes.ENVIRONMENT
+    assert "error: faulty_worlds:Well-v0: " in capsys.readouterr().err
+    runtime = Runtime("none", lambda obs: np.zeros((len(obs), 1), np.float32), 0.0, 0.0)
+
+    def closed_loop() -> None:
+        play(runtime, GymnasiumVecEnv("faulty_worlds:Well-v0", 1, 0, action_units="env"), 1, 0)
+
+    with pytest.raises(EnvironmentFault, match="failed in world 0"):
+        closed_loop()
+
+
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
 def test_worlds_that_talk_nonsense_leave_no_trace_of_it(algo: str, tmp_path: Path):
     """Catches NaN and Inf of an environment in replay, normaliser or checkpoint, and successors that were reset."""
-    words = [word for word in small_words(tmp_path, algo) if not word.startswith("env=")]
-    words += ["env=gymnasium", "env.id=faulty_worlds:Nonsense-v0", "algo.observation_normalization=true"]
-    assert main(words) == exit_codes.FINISHED
+    assert main(words_for("Nonsense", tmp_path, algo, "algo.observation_normalization=true")) == exit_codes.FINISHED
     run = only_run(tmp_path)
     assert_finite(run)
     load_policy(run)

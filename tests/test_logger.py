@@ -141,6 +141,29 @@ def test_progress_says_how_fast_and_how_long(terminal: bool, monkeypatch: pytest
         ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_moves_while_policies_are_scored(terminal: bool, monkeypatch: pytest.MonkeyPatch):
+    """Catches a bar that stands still for as long as an evaluation takes, and one that stays on it afterwards."""
+    clock = itertools.count(0.0, 1.0)
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=terminal, width=200))
+    with ProgressBar("Humanoid dsac_t") as bar:
+        for step in range(1, 2001, 100):
+            bar.show_evaluation(3, 10, step)
+        shown = bar.progress.tasks[0]
+        if terminal:
+            assert (shown.description, shown.completed, shown.total) == ("Humanoid dsac_t · evaluation", 3, 10)
+            assert shown.fields["facts"] == "3/10 episodes  step 1,901"
+        bar.show(fake_trainer(1000, 100), None)
+        assert not terminal or shown.description == "Humanoid dsac_t"
+    if not terminal:
+        assert screen.getvalue().splitlines()[:2] == [
+            "Humanoid dsac_t · evaluation  3/10 episodes  step 1",
+            "Humanoid dsac_t · evaluation  3/10 episodes  step 1,001",
+        ]
+
+
 def test_an_error_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch):
     """Catches a half-drawn bar above the line that says what was wrong."""
     screen = io.StringIO()

@@ -104,6 +104,13 @@ def test_the_crane_of_the_examples_works() -> None:
     assert ends
 
 
+def test_a_reward_that_is_not_finite_is_told_from_a_state_that_mujoco_threw_away(folder: Path) -> None:
+    """Catches a task's own mistake being put down to the simulation."""
+    engine = build(folder, write(folder, TASK, reward="math.nan if physics.qpos[0] > -5.0 else 0.0"))
+    assert engine.step(np.zeros((2, 1), dtype=np.float32)).invalid.all()
+    assert engine.failure == "Slider-v0: world 0: its reward or observation is not finite"
+
+
 def test_the_crane_carries_another_load_in_each_world_where_asked() -> None:
     """Catches a randomisation that the front door drops, one that is on by default, and one that drifts over resets."""
     plain = envs.make("custom", 3, 0, **CRANE)

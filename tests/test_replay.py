@@ -235,6 +235,24 @@ def test_steps_of_a_failed_world_are_never_drawn():
     assert drawn == {(0.0, 2.0, both), (1.0, 2.0, 1.0), (10.0, 12.0, both), (11.0, 12.0, 1.0)}
 
 
+def test_updates_wait_where_only_failed_steps_are_left():
+    """Catches a draw from nothing once failed steps have filled the replay, and updates that are lost."""
+    replay = make(capacity=5, num_envs=1, obs_dim=1, batch_size=2, n_step=1, seeds=[0])
+
+    def add(steps: int, invalid: bool) -> None:
+        obs = np.arange(steps, dtype=np.float32).reshape(steps, 1, 1, 1)
+        failed, never = np.full((steps, 1, 1), invalid), np.zeros((steps, 1, 1), bool)
+        replay.add(Transition(obs, np.zeros((steps, 1, 1, 2)), 1.0 - failed, obs + 1, never, failed, failed))
+
+    add(3, invalid=False)
+    assert len(list(replay.batches())) == 3
+    add(20, invalid=True)
+    assert replay.transitions.tolist() == [0]
+    assert list(replay.batches()) == []
+    add(1, invalid=False)
+    assert len(list(replay.batches())) == 21
+
+
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_rows_kept_on_the_device_equal_rows_sent(n_step: int):
     """Catches frames that an add does not carry over, at the wrap, at episode ends and after a load."""

@@ -9,9 +9,11 @@ import pytest
 import torch
 from helpers import Target, make_algorithm, make_spec, make_updater
 
+from dsac import evaluation
 from dsac.collector import Collector
 from dsac.trainer import Trainer, every
-from envs.contract import Step
+from envs import contract
+from envs.contract import EnvironmentFault, Step
 
 CPU = torch.device("cpu")
 
@@ -19,7 +21,7 @@ CPU = torch.device("cpu")
 class Scripted:
     """World w counts 100 w, 100 w + 1, ... as its observation; episodes end every `length` steps, by turns each way."""
 
-    exact_state = True
+    exact_state, failure = True, "Test-v0: it broke"
 
     def __init__(self, num_envs: int, length: int = 3) -> None:
         self.num_envs, self.length = num_envs, length
@@ -101,6 +103,7 @@ def test_a_failed_world_is_counted_and_its_episode_dropped():
     assert np.argwhere(block.invalid[:, 0]).tolist() == [[2, 0]]
     assert [episode.return_ for episode in collector.take_finished(0)] == [6, 3, 6]
     assert collector.invalid_steps.tolist() == [1]
+    assert collector.failure == "Test-v0: it broke at step 3 of its episode (learner 0)"
 
 
 def test_learner_k_acts_with_the_noise_of_its_own_seed():
@@ -192,14 +195,69 @@ def test_normalizers_see_warm_up_and_each_observation_once():
     assert trainer.algorithm.returns.moments.count.tolist() == [steps]
 
 
+def endless(monkeypatch: pytest.MonkeyPatch, clock: int | None = None) -> Scripted:
+    """Worlds whose episodes have no end; 8 steps are many, 20 the most."""
+    monkeypatch.setattr(evaluation, "LONG_EPISODE", 8)
+    monkeypatch.setattr(contract, "MOST_EPISODE_STEPS", 20)
+    env = Scripted(2, length=10**9)
+    env.spec = env.spec._replace(max_episode_steps=clock)
+    return env
+
+
+def test_an_evaluation_of_an_episode_without_end_is_told_of_and_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches an evaluation that runs for ever in silence, and a score that does not say that it was cut."""
+    env, policy = endless(monkeypatch), make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
+    asked: list[tuple[int, int]] = []
+    result = evaluation.score(policy, env, 3, seed=0, should_stop=lambda *at: asked.append(at) is not None)
+    assert result.lengths.tolist() == [20] * 3
+    assert result.returns.tolist() == [20, 40, 20]
+    long, cut = capsys.readouterr().err.splitlines()
+    assert "has taken 8 steps" in long
+    assert "2 of 2 evaluation episodes were cut at step 20" in cut
+    assert all("Test-v0" in line and "env.max_episode_steps" in line for line in (long, cut))
+    assert (asked[0], asked[-1]) == ((0, 0), (2, 19))
+
+
+def test_an_evaluation_waits_for_the_clock_of_its_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches an episode that is cut before the end that its task has named."""
+    env, policy = endless(monkeypatch, clock=25), make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
+    env.length = 25
+    assert evaluation.score(policy, env, 2, seed=0).lengths.tolist() == [25, 25]
+    assert capsys.readouterr().err == ""
+
+
+def test_an_evaluation_tells_of_worlds_that_failed(capsys: pytest.CaptureFixture[str]):
+    """Catches a return of what was left of an episode, or of nothing at all, that passes for a score."""
+    env, policy = Scripted(2, length=5), make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
+    step = env.step
+
+    def fail(clock: int, worlds: list[bool]) -> None:
+        def failing(action: np.ndarray) -> Step:
+            taken, failed = step(action), np.array(worlds) & (env.clock >= clock)
+            return taken._replace(invalid=failed, truncated=taken.truncated | failed)
+
+        env.step = failing
+
+    fail(3, [True, False])
+    assert evaluation.score(policy, env, 2, seed=0).lengths.tolist() == [3, 5]
+    assert (
+        capsys.readouterr().err == "warning: Test-v0: it broke at step 3 of an evaluation episode, which ends there\n"
+    )
+    fail(0, [True, True])
+    with pytest.raises(EnvironmentFault, match=r"Test-v0: it broke; .* evaluation failed in their first step; repair"):
+        evaluation.score(policy, env, 4, seed=0)
+
+
 def test_evaluation_counts_every_episode_once():
     """Catches the bias towards short episodes, rewards after an episode's end, and noise in the policy."""
-    from dsac.evaluation import interval, score
-
     policy = make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
-    result = score(policy, Scripted(4, length=5), 6, seed=0)
+    result = evaluation.score(policy, Scripted(4, length=5), 6, seed=0)
     assert result.lengths.tolist() == [5] * 6
     assert result.returns.tolist() == [5, 10, 15, 20, 5, 10]
-    low, high = interval(np.array([1.0, 1.0, 1.0]))
+    low, high = evaluation.interval(np.array([1.0, 1.0, 1.0]))
     assert (low, high) == (1, 1)
     assert result.low < result.mean < result.high
