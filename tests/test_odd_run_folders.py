@@ -113,7 +113,7 @@ def test_a_checkpoint_that_is_no_runs_is_refused(
     rewrite(folder, name, path, value)
     code = main([f"resume={run}", "total_env_steps=140"])
     assert str(run) in ended(code, capsys) or path == ("trainer", "memory")
-    assert code == (exit_codes.USAGE if path == ("trainer", "memory") else exit_codes.STORAGE)
+    assert code == exit_codes.STORAGE
 
 
 ODD_POLICIES = [
