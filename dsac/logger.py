@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dsac.config import to_tree
+from dsac.plain_text import warn
 from dsac.progress import ProgressBar
 from dsac.settings import TrainConfig
 from dsac.strict import flat, shown
@@ -55,7 +55,7 @@ class Appender:
             self.file.seek(before)
         self.dropped += 1
         if self.dropped == 1:
-            print(f"warning: {self.path} loses records: {reason}", file=sys.stderr)
+            warn(f"{self.path} loses records: {reason}")
 
     def length(self) -> int:
         """Bytes so far."""
@@ -66,7 +66,7 @@ class Appender:
         with contextlib.suppress(OSError):
             self.file.close()
         if self.dropped:
-            print(f"warning: {self.path} lost {self.dropped:,} records", file=sys.stderr)
+            warn(f"{self.path} lost {self.dropped:,} records")
 
 
 class EventFile:

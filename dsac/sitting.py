@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.importing import modules_named
 from dsac.lock import RunLock
+from dsac.plain_text import on_screen, warn
 from dsac.run_state import check_arrays, check_form
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
@@ -67,7 +67,7 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
     stack.enter_context(closing(RunLock(run)))
     state, manifest, reasons = checkpoint.newest(run / "checkpoints", check_form)
     for reason in reasons:
-        print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
+        warn(f"a damaged checkpoint was moved aside: {reason}")
     check_form(manifest, {"env_steps": int})
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
     return state, {"config": None} | manifest
@@ -86,12 +86,12 @@ def opened(
     stack.push(lambda kind, error, trace: record_end(run, trainer, error))
     watchdog = stack.enter_context(closing(Watchdog(run / "stacks.log", config.stall_seconds)))
     where = f"run {run}" if resumed is None else f"resumed {run} at {facts['at_env_steps']:,} env steps"
-    print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
+    print(on_screen(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})"), flush=True)
     if resumed:
         exact = all(env.exact_state for env in trainer.collector.envs)
         reasons = sittings.inexactness(earlier[-1] if earlier else {}, facts, exact)
         level = "bit for bit the run that was never stopped"
-        print(f"not {level}: {'; '.join(reasons)}" if reasons else f"from here on {level}", flush=True)
+        print(on_screen(f"not {level}: {'; '.join(reasons)}") if reasons else f"from here on {level}", flush=True)
     return run, watchdog
 
 
