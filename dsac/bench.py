@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from dsac.config import ConfigError
+from dsac.plain_text import on_screen
 from dsac.strict import plain_value, read
 
 VERBS = {
@@ -53,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         report = module.measure(parse(module.Config, [word for word in rest if word != "--json"]))
     except ConfigError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {on_screen(problem)}", file=sys.stderr)
         return 2
     print(json.dumps(report) if "--json" in rest else module.table(report))
     return 0

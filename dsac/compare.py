@@ -18,6 +18,7 @@ from dsac.comparison import Comparison
 from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
+from dsac.plain_text import on_screen
 from dsac.progress import following
 from dsac.results import Run
 from dsac.scores import AXES
@@ -149,9 +150,10 @@ def conclude(
         used = {run.name for group in found.groups for run in group.runs}
         results.write_committed(Path(config.commit), [run for run in runs if run.name in used])
     if not quiet:
-        print("\n".join([*map(tables.screen, every), *(line for lines in answers for line in lines), ""]))
+        shown = "\n".join([*map(tables.screen, every), *(line for lines in answers for line in lines), ""])
+        print("\n".join(map(on_screen, shown.split("\n"))))
         for remark in found.remarks:
-            print(f"note: {remark}")
+            print(on_screen(f"note: {remark}"))
         if config.curves is None and not drawn:
             print(f"note: {figures.MISSING_EXTRA}")
         print(f"written to {out}: {', '.join(path.name for path in files)}")

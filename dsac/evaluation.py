@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dsac.data import derived_seed
+from dsac.plain_text import warn
 from envs.contract import EnvironmentFault, VecEnv
 
 MOST_WORLDS = 10
@@ -31,7 +31,7 @@ class OnceEach:
         """Print the line, unless one of its kind was printed."""
         if kind not in self.told:
             self.told.add(kind)
-            print(f"warning: {line}", file=sys.stderr)
+            warn(line)
 
 
 class Score(NamedTuple):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dsac.config import ConfigError, refuse_shadowed_envs
+from dsac.plain_text import on_screen
 from dsac.signals import StoppedEarly
 
 FINISHED, USAGE, ENVIRONMENT, NUMERICAL, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
@@ -43,7 +44,7 @@ def guarded(command: Callable[[], int]) -> int:
 def failed(code: int, *lines: str) -> int:
     """Say what was wrong; returns the code."""
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {on_screen(line)}", file=sys.stderr)
     return code
 
 

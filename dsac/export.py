@@ -6,7 +6,6 @@ From Python: dsac.export("runs/Humanoid/dsac_t/20261121-120000-seed0").
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from dsac.callable_module import make_callable
 from dsac.config import refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, entered
+from dsac.plain_text import warn
 from dsac.progress import StageBar
 from dsac.strict import as_word
 
@@ -54,7 +54,7 @@ def show(words: Sequence[str]) -> int:
 
     report = start([word for word in words if word != "--json"])
     for line in report["warnings"]:
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     print(json.dumps(report) if "--json" in words else as_text(report))
     return FINISHED
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
 from dsac.plain_data import parse_json, parse_yaml
+from dsac.plain_text import warn
 
 LARGEST_YAML = 1 << 16  # bytes, as all limits; a config has some 3,000
 LARGEST_JSON = 4 << 20
@@ -127,7 +127,7 @@ def append(path: Path) -> FileIO:
         raise FileError(f"{path}: a folder, where a file belongs")
     if mode and not stat.S_ISREG(mode):
         path.unlink()
-        print(f"warning: {path} was a link or no plain file, and was removed", file=sys.stderr)
+        warn(f"{path} was a link or no plain file, and was removed")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     return os.fdopen(descriptor, "ab+", buffering=0)
 

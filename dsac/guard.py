@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dsac import checkpoint, commit
+from dsac.plain_text import warn
 from dsac.trainer import Trainer
 from envs.contract import EnvironmentFault
 
@@ -97,7 +98,7 @@ class Guard:
                 f"resume={self.run} with other settings (say a smaller algo.learning_rate, and allow_change=true) goes "
                 "on from the last checkpoint; with the same ones it comes here again"
             )
-        print(f"warning: {reason}; it learns no more, the others go on. {seen(place)}", file=sys.stderr)
+        warn(f"{reason}; it learns no more, the others go on. {seen(place)}")
 
     def check_learners(self) -> None:
         """Raise NumericalFault where something that would be saved is not finite."""
@@ -132,7 +133,7 @@ class Guard:
         try:
             return checkpoint.write(folder, state, facts)
         except (OSError, commit.CheckpointError) as error:
-            print(f"warning: {folder} could not be written: {error}", file=sys.stderr)
+            warn(f"{folder} could not be written: {error}")
             return None
 
 

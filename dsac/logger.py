@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dsac import files
 from dsac.config import to_tree
+from dsac.plain_text import warn
 from dsac.progress import ProgressBar
 from dsac.settings import TrainConfig
 from dsac.strict import flat, shown
@@ -57,7 +57,7 @@ class Appender:
             self.file.seek(before)
         self.dropped += 1
         if self.dropped == 1:
-            print(f"warning: {self.path} loses records: {reason}", file=sys.stderr)
+            warn(f"{self.path} loses records: {reason}")
 
     def length(self) -> int:
         """Bytes so far."""
@@ -68,7 +68,7 @@ class Appender:
         with contextlib.suppress(OSError):
             self.file.close()
         if self.dropped:
-            print(f"warning: {self.path} lost {self.dropped:,} records", file=sys.stderr)
+            warn(f"{self.path} lost {self.dropped:,} records")
 
 
 class EventFile:

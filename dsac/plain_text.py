@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 
 
 def on_screen(text: object) -> str:
     """One line without anything that a terminal obeys: what cannot be printed is shown as its escape, such as \\x1b."""
-    line = re.sub(r"\s*\n\s*", " ", str(text).strip())
+    line = re.sub(r"\s*\n\s*", " ", str(text).rstrip())
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
+def warn(text: object) -> None:
+    """A warning, as a line on stderr."""
+    print(f"warning: {on_screen(text)}", file=sys.stderr, flush=True)
 
 
 def in_source(text: object) -> str:

@@ -7,7 +7,6 @@ newest policy and are all waited for.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from dsac.collector import Act, Episode
 from dsac.collector_host import CollectorHost, Report
 from dsac.config import to_tree
 from dsac.data import Transition
+from dsac.plain_text import warn
 from dsac.ray_cluster import connect
 from dsac.runs import make_worlds
 from dsac.settings import TrainConfig
@@ -205,7 +205,7 @@ class RemoteCollector:
         self.forget_returns(slot)
         self.ray.kill(slot.host)
         slot.host = self.start(slot.index)
-        print(f"warning: collector {slot.index} was lost: {why}", file=sys.stderr)
+        warn(f"collector {slot.index} was lost: {why}")
         failing = [other for other in self.slots if other.failures >= FAILURES_IN_A_ROW]
         if len(failing) == len(self.slots) or (self.synchronous and failing):
             raise EnvironmentFault(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from dsac.plain_text import warn
 from dsac.trainer import Trainer
 
 JUMP = 1.5  # between two rows of curves; over a run's length the size of most tasks moves by more, but slowly
@@ -28,9 +27,8 @@ class RewardSizeWatch:
         for learner, (old, new) in enumerate(zip(before, self.sizes, strict=False)):
             if not 1 / JUMP < new / old < JUMP and self.warnings < MOST_WARNINGS:
                 self.warnings += 1
-                print(
-                    f"warning: the size of learner {learner}'s returns went from {old:.3g} to {new:.3g} at "
+                warn(
+                    f"the size of learner {learner}'s returns went from {old:.3g} to {new:.3g} at "
                     f"{trainer.env_steps:,} env steps: rewards of a new kind, or one that is far too large? "
-                    "(train/reward_size in the curves)",
-                    file=sys.stderr,
+                    "(train/reward_size in the curves)"
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from dsac import checkpoint, files
 from dsac.guard import Guard
 from dsac.logger import Logger
+from dsac.plain_text import warn
 from dsac.segments import Archive
 from dsac.tasks import Evaluator, task_facts, write_policy
 from dsac.trainer import Trainer
@@ -54,7 +54,7 @@ class Saver:
         except OSError as error:
             files.refuse_gone(self.run)
             self.try_again_at = time.monotonic() + RETRY_SECONDS
-            print(f"warning: {self.failure(trainer, error)}; trying again", file=sys.stderr)
+            warn(f"{self.failure(trainer, error)}; trying again")
 
     def follow(self, trainer: Trainer) -> None:
         """After every block: let the archive have what settled, and make up for a save that failed.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dsac.guard import Guard
 from dsac.importing import modules_named
 from dsac.lock import RunLock
 from dsac.plain_data import array_misfit, misfit
+from dsac.plain_text import on_screen, warn
 from dsac.resume import learned_otherwise
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
@@ -75,7 +75,7 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
     if curves != config.learners or best - {str(learner) for learner in range(curves)}:
         raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
     for reason in reasons:
-        print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
+        warn(f"a damaged checkpoint was moved aside: {reason}")
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
     return state, {"config": None} | manifest
 
@@ -121,13 +121,13 @@ def opened(
     stack.push(lambda kind, error, trace: record_end(run, trainer, error))
     watchdog = stack.enter_context(closing(Watchdog(run / "stacks.log", config.stall_seconds)))
     where = f"run {run}" if resumed is None else f"resumed {run} at {facts['at_env_steps']:,} env steps"
-    print(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})", flush=True)
+    print(on_screen(f"{where}  ({machine.describe(config)}, {describe(trainer.memory)})"), flush=True)
     if resumed:
         exact = all(env.exact_state for env in trainer.collector.envs)
         reasons = [f"{key} was changed" for key in learned_otherwise(before or {}, config)]
         reasons += sittings.inexactness(earlier[-1] if earlier else {}, facts, exact)
         level = "bit for bit the run that was never stopped"
-        print(f"not {level}: {'; '.join(reasons)}" if reasons else f"from here on {level}", flush=True)
+        print(on_screen(f"not {level}: {'; '.join(reasons)}") if reasons else f"from here on {level}", flush=True)
     return run, watchdog
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from dsac.exit_codes import FINISHED, RESUMABLE, entered
 from dsac.fields import at_least, choice
+from dsac.plain_text import on_screen, warn
 from dsac.strict import plain_value, read
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def sweep(words: Sequence[str]) -> int:
     work = Sweep(planned, launcher)
     announce(work.runs, launcher.slots())
     if config.backend == "processes" and (line := oversubscribed(work.runs, launcher.slots())):
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     with View() as view:
         work.carry_out(view.show)
     if "--json" in words:
@@ -204,7 +204,8 @@ def conclude(runs: Sequence[Run], words: Sequence[str]) -> int:
 
     for run in runs:
         if run.state == FAILED:
-            print(f"failed: {run.planned.title} (exit {run.code}): {run.error}  (log {facts(run)['log']})")
+            line = f"failed: {run.planned.title} (exit {run.code}): {run.error}  (log {facts(run)['log']})"
+            print(on_screen(line))
     counts = Counter(run.state for run in runs)
     code = exit_code(runs)
     if code != FINISHED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from dsac.data import derived_seed
 from dsac.evaluation import OnceEach, Stopped, score
 from dsac.logger import Logger
 from dsac.networks import Critics
+from dsac.plain_text import warn
 from dsac.policy import Policy
 from dsac.predictions import critics_of, predict
 from dsac.replay_kernels import TRANSITION, Rings
@@ -86,7 +86,7 @@ class Evaluator:
         try:
             self.write_best()
         except OSError as error:
-            print(f"warning: the best policy is not written yet, the next save tries again: {error}", file=sys.stderr)
+            warn(f"the best policy is not written yet, the next save tries again: {error}")
 
     def write_best(self) -> None:
         """Put the best policies in their places. Raises OSError where the disk does not take them."""
@@ -101,7 +101,7 @@ class Evaluator:
         try:
             gif = film.gif(policy, self.env, seed)
         except Exception as error:  # a driver that fails is no reason to lose a run
-            print(f"warning: no film at {trainer.env_steps:,} env steps: {error}", file=sys.stderr)
+            warn(f"no film at {trainer.env_steps:,} env steps: {error}")
             return
         self.logger.curves[learner].write_film(gif, film.GIF_SIZE, trainer)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dsac.callable_module import make_callable
 from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
 from dsac.exit_codes import FINISHED, guarded
+from dsac.plain_text import on_screen, warn
 from dsac.progress import ProgressBar
 from dsac.resume import newest_like, requested
 from dsac.settings import TrainConfig
@@ -98,7 +99,7 @@ def run_for(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
     from dsac.runs import folder_of
 
     run = newest_like(config, folder_of(config), named)
-    print(f"resume=auto: {run or 'no run with these settings yet, a new one begins'}", flush=True)
+    print(on_screen(f"resume=auto: {run or 'no run with these settings yet, a new one begins'}"), flush=True)
     return run
 
 
@@ -129,7 +130,7 @@ def run_sitting(
     with ExitStack() as stack:
         state, manifest = sitting.found(resumed, config, stack)
         for line in filter(None, [remark(config), *remarks]):
-            print(f"warning: {line}", file=sys.stderr)
+            warn(line)
         trainer = build(config)
         episodes, seed = config.eval.episodes, derived_seed(config.seed, "evaluation")
         scoring_worlds = make_worlds(config.env, evaluation.worlds(episodes), seed, "env", config.threads)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dsac.exit_codes import FINISHED, RESUMABLE, entered, failed
 from dsac.fields import at_least, choice
+from dsac.plain_text import on_screen
 from dsac.sweep import SweepConfig, launcher_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def conclude(job: Job, study: Study, outside: Sequence[str], as_json: bool) -> i
         print(tune_report.gain(found))
         for trial in found.trials:
             if trial.error:
-                print(f"failed: trial {trial.number} (exit {trial.code}): {trial.error}")
+                print(on_screen(f"failed: trial {trial.number} (exit {trial.code}): {trial.error}"))
         print(f"report: {paths[0]}")
         if recipe and recipe.kept:
             print(f"warning: {recipe.kept} is not as it was written from this study, and stays")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
-    ["dsac.plain_data"],
+    ["dsac.plain_data", "dsac.plain_text"],
     ["dsac.files"],
     [
         "dsac.data",
@@ -24,7 +24,6 @@ TIERS = [
         "dsac.available_memory",
         "dsac.fields",
         "dsac.importing",
-        "dsac.plain_text",
         "dsac.strict",
     ],
     [

@@ -15,6 +15,7 @@ from dsac.config import to_tree
 from dsac.exporting.contract import safe_action, safe_action_warning
 from dsac.files import read_json
 from dsac.importing import modules_named
+from dsac.plain_text import warn
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
@@ -29,7 +30,7 @@ def check_settings(config: TrainConfig, spec: EnvSpec) -> None:
     if config.export.at_best:
         safe_action(config.export.safe_action, spec)
         if line := safe_action_warning(config.export.safe_action, config.env.name, "export.safe_action"):
-            print(f"warning: {line}", file=sys.stderr)
+            warn(line)
 
 
 class ExportAtBest:
@@ -46,7 +47,7 @@ class ExportAtBest:
         self.tried: dict[int, int] = {}
         self.wanted = config.export.at_best and all(importlib.util.find_spec(name) for name in NEEDED)
         if config.export.at_best and not self.wanted:
-            print("warning: export.at_best=true needs the extra: pip install -e '.[export]'", file=sys.stderr)
+            warn("export.at_best=true needs the extra: pip install -e '.[export]'")
 
     def __call__(self, trainer: Trainer | None = None) -> None:
         """Start a child for each learner that is owed an export and has none at work."""
@@ -82,7 +83,7 @@ class ExportAtBest:
         said = child.communicate()[1]
         if child.returncode != 0:
             reason = " ".join(line for line in said.splitlines() if line.startswith("error:")) or said[-500:]
-            print(f"warning: no export of learner {learner}'s best policy: {reason}", file=sys.stderr)
+            warn(f"no export of learner {learner}'s best policy: {reason}")
         del self.children[learner]
         return False
 
