@@ -5,6 +5,7 @@ A way is a function of a Spot, whose draw decides everything that varies, so tha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import load, save
 
-from dsac.commit import MANIFEST, rendered, write_file
+from dsac.commit import MANIFEST, rendered
 from dsac.config import conf_folder
 
 DEEP = "@deep@"  # stands for brackets too deep for a writer
@@ -93,7 +94,9 @@ def splice(spot: Spot) -> None:
     """Something put into the middle, as a bad merge or a bad sector does."""
     content = spot.path.read_bytes()
     at = spot.draw.randrange(len(content) + 1)
-    put(spot, content[:at] + spot.draw.choice([b"\xe9", b"\0", b"\n", b"\x1b[31m", content[:at], b",,,"]) + content[at:])
+    put(
+        spot, content[:at] + spot.draw.choice([b"\xe9", b"\0", b"\n", b"\x1b[31m", content[:at], b",,,"]) + content[at:]
+    )
 
 
 @way
@@ -195,7 +198,9 @@ def yaml_whole(spot: Spot) -> None:
 def yaml_key(spot: Spot) -> None:
     """A key more: unknown, doubled, or none that a dataclass could have."""
     value = spot.draw.choice(YAML_VALUES)
-    key = spot.draw.choice(["extra", "seed", "algo", "1", "null", "? [a]\n", "'a\\nb'", '"\\e[2J"', "<<", "resume", "_t"])
+    key = spot.draw.choice(
+        ["extra", "seed", "algo", "1", "null", "? [a]\n", "'a\\nb'", '"\\e[2J"', "<<", "resume", "_t"]
+    )
     put(spot, f"{spot.path.read_text()}{key}: {value}\n")
 
 
@@ -221,6 +226,39 @@ def of_another_algorithm(config: dict[str, Any], draw: random.Random) -> None:
     config["algo"] = others if draw.random() < 0.5 else {**config["algo"], "name": name}
 
 
+NAMES = [
+    "*/ int x; /*",
+    "*\\\n/ int x; /*",
+    "a\\",
+    "// int x;\nint x;",
+    "<script>x()</script>",
+    "=1+1",
+    "\x1b[31mred",
+    "a\nb",
+    "\r",
+    '"; int x;',
+    "'",
+    "| x |",
+    "$(touch x)",
+    "-x",
+    "../../../outside",
+    "@x",
+    "\x9b2J",
+    "??/",
+    "x" * 300,
+]
+
+
+@way
+def yaml_name(spot: Spot) -> None:
+    """A name that is more than a name where it is printed: in C, HTML, a table or a terminal."""
+    config = yaml.safe_load(spot.path.read_text())
+    section, key = spot.draw.choice([("algo", "name")] * 3 + [("env", "name"), ("env", "id"), ("env", "xml")]
+                                    + [(None, "experiment"), (None, "runs"), (None, "device")])  # fmt: skip
+    (config[section] if section else config)[key] = spot.draw.choice(NAMES)
+    put(spot, yaml.safe_dump(config, sort_keys=False))
+
+
 @way
 def yaml_module(spot: Spot) -> None:
     config = yaml.safe_load(spot.path.read_text())
@@ -242,9 +280,9 @@ JSON_WHOLE = ["{}", "[]", "null", '"x"', "3", "[{}]", "[1, 2]", "9" * 6000, "1e9
               '{"files": {}}', '{"description": {}}', "[" * BRACKETS, "[" * BRACKETS + "]" * BRACKETS,
               '{"a":' * BRACKETS + "1" + "}" * BRACKETS]  # fmt: skip
 JSON_VALUES: list[Any] = [
-    None, True, False, -1, 0, 1, 3, 2.5, 2**63, -(2**63), 10**30, 1e308, float("nan"), float("inf"), "", "x", "\x1b[31m",
-    "a\nb", "\0", "*/ int x; /*", "*\\\n/ x", "<script>", "=1+1", "../../../outside/file.txt", "/dev/zero", "\ud800",
-    "x" * 100_000, [], {}, [[]], [1], [None], ["a", "b"], {"a": 1}, {"$array": "none"}, {"$array": []},
+    None, True, False, -1, 0, 1, 3, 2.5, 2**63, -(2**63), 10**30, 1e308, float("nan"), float("inf"), "", "x",
+    "\x1b[31m", "a\nb", "\0", "*/ int x; /*", "*\\\n/ x", "<script>", "=1+1", "../../../outside/file.txt", "/dev/zero",
+    "\ud800", "x" * 100_000, [], {}, [[]], [1], [None], ["a", "b"], {"a": 1}, {"$array": "none"}, {"$array": []},
     {"$log": ["none"], "tail": {}}, {"$log": 1}, {"$log": ["../../outside/file.txt"], "tail": None}, DEEP,
 ]  # fmt: skip
 
@@ -308,7 +346,8 @@ def rehash(run: Path) -> None:
 
 def entry_of(path: Path) -> dict[str, Any]:
     """The size and hash of a file."""
-    return write_file(Path(os.devnull), [path.read_bytes()])
+    content = path.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
@@ -348,6 +387,19 @@ def manifest_names(spot: Spot) -> None:
         name = draw.choice(["..", ".", "", "../x", outside, "a/b", "\0", "\x1b[31m", "x" * 300, "none"])
         old = draw.choice(list(manifest[section]))
         manifest[section][name] = manifest[section].pop(old) if draw.random() < 0.5 else manifest[section][old]
+
+    changed_manifest(spot, change)
+
+
+@way
+def manifest_words(spot: Spot) -> None:
+    """A text of the manifest, but for hashes, is more than a name where it is printed."""
+
+    def change(manifest: dict[str, Any], draw: random.Random) -> None:
+        parts = [entries([value]) for name, value in manifest.items() if name not in ("files", "segments")]
+        texts = [(holder, key) for part in parts for holder, key in part if isinstance(holder[key], str)]
+        for holder, key in draw.sample(texts, min(len(texts), 2)):
+            holder[key] = draw.choice(NAMES)
 
     changed_manifest(spot, change)
 
@@ -417,7 +469,7 @@ def rows(spot: Spot) -> None:
     lines = spot.path.read_text().splitlines()
     at = spot.draw.choice([number for number, line in enumerate(lines) if ",eval/return," in line or number == 0])
     fields = lines[at].split(",")
-    values = ["", "x", "nan", "inf", "-1", "1e308", "1e400", "9" * 6000, "²", "１", "-0", "0x1", "1_0", " 1", "\0", "é",
+    values = ["", "x", "nan", "inf", "-1", "1e308", "1e400", "9" * 6000, "²", "-0", "0x1", "1_0", " 1", "\0", "é",
               '"', "=1+1", "\x1b[31m", "<script>", "2" * 30]  # fmt: skip
     change = spot.draw.randrange(7)
     if change < 4:

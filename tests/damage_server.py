@@ -75,13 +75,15 @@ def serve() -> None:
     from dsac import evaluation, logger, saver, sitting, sittings
     from dsac.algorithms import load, names
 
-    assert all((dsac.exporting.writing, envs.engine, evaluation, logger, saver, sitting, [load(one) for one in names()]))
+    assert all(
+        (dsac.exporting.writing, envs.engine, evaluation, logger, saver, sitting, [load(one) for one in names()])
+    )
     for module in ("onnx", "dsac.sweep_runner", "dsac.compare", "dsac.sweep_view", "dsac.export"):
         importlib.import_module(module)
     sittings.revision = lambda: None  # asking git takes longer than a small run
     with tempfile.TemporaryDirectory() as folder:
         warm_up(Path(folder))
-    assert len(os.listdir("/proc/self/task")) == 1, "a thread would not live on in a fork"
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a thread would not live on in a fork"
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

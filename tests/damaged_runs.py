@@ -6,7 +6,6 @@ A case is a line such as `off resume config.yaml yaml-value 17`, and everything 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import random
 import shutil
@@ -27,15 +26,18 @@ SOON = ("total_env_steps=132",)
 FILE = ("cut", "flip", "noise", "splice", "huge", "locked-away", "gone", "pipe", "device", "link", "moved", "folder")
 FOLDER = ("gone", "pipe", "device", "link", "moved", "folder", "text", "locked-away")
 ABSENT = ("pipe", "device", "link", "moved", "folder", "text")
-YAML = ("yaml-value", "yaml-value", "yaml-value", "yaml-whole", "yaml-key", "yaml-drop", "yaml-module", "yaml-algorithm")
+# Ways that vary much come more often.
+YAML = ("yaml-value",) * 12 + ("yaml-name",) * 4
+YAML += ("yaml-whole", "yaml-key", "yaml-drop", "yaml-module", "yaml-algorithm") * 2
 JSON = ("json-whole", "json-value")
-STATE = ("state-whole", "state-value", "state-value")
-ARRAYS = ("array", "array", "array-header")
-RECORD = ("manifest-value", "manifest-step", "manifest-names")
-OF_A_CONFIG = ("manifest-config", "manifest-module", "manifest-algorithm")
+STATE = ("state-whole", *("state-value",) * 4)
+ARRAYS = (*("array",) * 3, "array-header")
+RECORD = ("manifest-value", "manifest-step", "manifest-names", "manifest-words") * 2
+OF_A_CONFIG = ("manifest-config", "manifest-config", "manifest-module", "manifest-algorithm")
 NEVER_THERE = (
     "learner-abc", "learner-", "learner--1", "learner-²", "learner-7", "learner-999999999999", "checkpoints/.step-1",
-    "checkpoints/step-x", "checkpoints/step-", "checkpoints/step-²", "checkpoints/step-7", "checkpoints/step-" + "9" * 200,
+    "checkpoints/step-x", "checkpoints/step-", "checkpoints/step-²", "checkpoints/step-7",
+    "checkpoints/step-" + "9" * 200,
     "checkpoints/.step-7.partial", "checkpoints/.step-7.replaced", "checkpoints/.step-7.removed",
     "checkpoints/damaged-{newest}", "checkpoints/.{newest}.replaced", "checkpoints/.{next}.partial",
     "checkpoints/{next}", "checkpoints/segments/x", "checkpoints/segments/000000000099.safetensors",
@@ -47,7 +49,7 @@ NEVER_THERE = (
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and what it may write to below the folder that it runs in. {run}, {algo} and {words} are put in."""
+    """A command line, {run} and {words} to be put in, and what it may write to below the folder that it runs in."""
 
     verb: str
     words: tuple[str, ...]
@@ -189,19 +191,24 @@ def damages(made: Path, base: str) -> Iterator[tuple[str, str]]:
     following = f"step-{int(newest.removeprefix('step-')) + 4:012d}"
     for name in NEVER_THERE:
         target = name.format(newest=newest, next=following, run=RUN)
-        yield from ((target, way) for way in ABSENT)
+        if (run / target).parent.is_dir():
+            yield from ((target, way) for way in ABSENT)
 
 
 def drawn(made: Path, seed: int, count: int) -> list[Case]:
     """So many cases at random: each combination once before any comes again with another number."""
-    draw, found = random.Random(seed), list[Case]()
-    combinations = all_cases(made)
-    for number in itertools.count(seed * 1000):
+    draw, combinations = random.Random(seed), all_cases(made)
+    found: list[Case] = []
+    while len(found) < count:
         draw.shuffle(combinations)
-        found += [Case(*combination, number) for combination in combinations[: count - len(found)]]
-        if len(found) == count:
-            return found
-    raise AssertionError
+        found += [Case(*combination, draw.randrange(1 << 30)) for combination in combinations[: count - len(found)]]
+    return found
+
+
+def few_of_each_way(made: Path, seed: int, count: int) -> list[Case]:
+    """So many cases of each way to damage, at random."""
+    cases = drawn(made, seed, len(all_cases(made)))
+    return [case for way in WAYS for case in [case for case in cases if case.way == way][:count]]
 
 
 def seen(folder: Path) -> dict[str, Any]:

@@ -13,16 +13,28 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
 from damage_server import MEMORY, Ended, Server
-from damaged_runs import ALGORITHMS, Case, base_words, drawn, keep_base, keep_good, prepare, seen, touched, words_of
+from damaged_runs import (
+    ALGORITHMS,
+    Case,
+    base_words,
+    drawn,
+    few_of_each_way,
+    keep_base,
+    keep_good,
+    prepare,
+    seen,
+    touched,
+    words_of,
+)
 
 from dsac import exit_codes
 
@@ -32,8 +44,9 @@ CODES = (
 )  # fmt: skip
 LONGEST_LINE = 4_000
 CONTROL = re.compile(r"[^\n\r\t\x20-\x7e\xa0-\U0010ffff]")
+LINE = re.compile("^(error|failed): .", re.MULTILINE)
 STATE_WAYS = ("state-whole", "state-value", "array", "array-header")
-SEED, FEW, MANY = 20260101, 150, 10_000
+SEED, OF_EACH_WAY, MANY = 20260101, 5, 10_000
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +64,10 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
         built = tmp_path_factory.mktemp(base)
         for folder in ("work", "tmp", "path"):
             (built / folder).mkdir()
-        ended = server.run("train", base_words(base), built, chunk_bytes=400)
-        assert ended.code == 0, ended
+        first = [*base_words(base), "total_env_steps=96"]  # of two sittings, as one that was stopped
+        for words in (first, ["resume=auto", *base_words(base)]):
+            ended = server.run("train", words, built, chunk_bytes=400)
+            assert ended.code == 0, ended
         keep_base(built / "work", made, base)
     keep_good(made)
     return made
@@ -81,7 +96,7 @@ def complaints(case: Case, ended: Ended, work: Path) -> list[str]:
         wrong.append(f"exit code {ended.code}")
     if "Traceback" in said:
         wrong.append(f"traceback: {last_frame(said)}")
-    elif ended.code not in (exit_codes.FINISHED, exit_codes.RESUMABLE) and not re.search("^(error|failed): .", said, re.M):
+    elif ended.code not in (exit_codes.FINISHED, exit_codes.RESUMABLE) and not LINE.search(said):
         wrong.append("no line says what was wrong")
     if ended.grown > MEMORY:
         wrong.append(f"grew by {ended.grown >> 20} MB")
@@ -91,8 +106,24 @@ def complaints(case: Case, ended: Ended, work: Path) -> list[str]:
         wrong.append(f"a line of {longest} characters")
     if case.command == "compare" and ended.code != exit_codes.FINISHED:
         wrong.append("a damaged run keeps others from being compared")
+    wrong += printed(work / "out")
     if case.command == "resume" and case.way in STATE_WAYS and ended.code == 0 and not only_onwards(work):
         wrong.append("began anew in the folder of the run")
+    return wrong
+
+
+def printed(out: Path) -> list[str]:
+    """What a name has become in the files that a command wrote: code, HTML or a formula."""
+    wrong = []
+    for path in sorted(out.glob("*")):
+        text = path.read_text(errors="replace") if path.suffix in (".h", ".md", ".csv", ".html") else ""
+        code = re.sub(r"/\*.*?\*/|//[^\n]*", "", text.replace("??/", "\\").replace("\\\n", ""), flags=re.DOTALL)
+        if path.suffix == ".h" and "int x" in code:
+            wrong.append(f"a name is code in {path.name}")
+        if path.suffix in (".md", ".html") and "<script>x" in text:
+            wrong.append(f"a name is HTML in {path.name}")
+        if path.suffix == ".csv" and re.search(r"(^|,)\"?[=@+]", text, re.MULTILINE):
+            wrong.append(f"a name is a formula in {path.name}")
     return wrong
 
 
@@ -107,7 +138,7 @@ def only_onwards(work: Path) -> bool:
     """Whether the rows of the curves are of env steps that never go back to the start."""
     (path,) = work.glob("runs/*/*/*/learner-0/metrics.csv")
     steps = [int(line.split(",")[0]) for line in path.read_text().splitlines()[1:] if line[:1].isdigit()]
-    return all(one <= other for one, other in zip(steps, steps[1:], strict=False)) and steps[0] < 64
+    return steps == sorted(steps)
 
 
 def run_all(cases: list[Case], servers: list[Server], made: Path, folder: Path) -> list[str]:
@@ -124,17 +155,17 @@ def run_all(cases: list[Case], servers: list[Server], made: Path, folder: Path) 
                 number, case = waiting.get_nowait()
             except Empty:
                 return
-            wrong, ended = tried(server, made, case, folder / str(number))
+            try:
+                wrong, ended = tried(server, made, case, folder / str(number))
+            except Exception as error:
+                raise AssertionError(f'DAMAGE="{case}" could not be tried: {error!r}') from error
             codes[ended.code] += 1
             if wrong:
                 bad.append(f'DAMAGE="{case}": {"; ".join(wrong)}')
                 print(bad[-1], flush=True)
 
-    threads = [threading.Thread(target=work, args=[server]) for server in servers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(servers)) as pool:
+        list(pool.map(work, servers))
     print(f"exit codes {dict(sorted(codes.items()))}")
     return bad
 
@@ -158,8 +189,7 @@ def test_a_few_damaged_folders(server: Server, made: Path, tmp_path: Path):
         print(f"{ended.out}\n{ended.err}\n{wrong}")
         assert not wrong
         return
-    cases = drawn(made, SEED, FEW)
-    bad = run_all(cases, [server], made, tmp_path)
+    bad = run_all(few_of_each_way(made, SEED, OF_EACH_WAY), [server], made, tmp_path)
     assert not bad, "\n".join(["", *bad])
 
 
