@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from damage import MODULE, WAYS, Spot
+from damage import WAYS, Spot
+from damaged_data import MODULE
 from made_runs import made_run
 from small_runs import small_words
 
