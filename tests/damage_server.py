@@ -81,6 +81,7 @@ def serve() -> None:
     for module in ("onnx", "dsac.sweep_runner", "dsac.compare", "dsac.sweep_view", "dsac.export"):
         importlib.import_module(module)
     sittings.revision = lambda: None  # asking git takes longer than a small run
+    saver.RETRY_SECONDS = 0.2  # a save that failed at the end is tried once more a minute later, which is no hang
     with tempfile.TemporaryDirectory() as folder:
         warm_up(Path(folder))
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a thread would not live on in a fork"

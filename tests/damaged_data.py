@@ -1,6 +1,6 @@
 """Ways to damage what is in the files of a run: configs, records, states and arrays.
 
-A hash guards against accidents, not against people: most of these make the manifest's hashes anew.
+A hash guards against accidents, not against people: from `state_whole` on the hashes of manifests are made anew.
 """
 
 from __future__ import annotations
