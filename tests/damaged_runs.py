@@ -165,17 +165,17 @@ def all_cases(made: Path) -> list[tuple[str, str, str, str]]:
 
 def readers(target: str) -> tuple[str, ...]:
     """The commands that may look at a place."""
-    if target in ("evaluations.csv", "runs.json") or target.startswith(("learner-", "..")):
-        more: tuple[str, ...] = ("compare",)
-    else:
-        more = ()
-    found = next((READ_BY[start] for start in READ_BY if target.startswith(start) and target != "."), tuple(COMMANDS))
-    return tuple(dict.fromkeys((*found, *more)))
+    if target == f"../{RUN}":
+        return tuple(COMMANDS)
+    found = next((READ_BY[start] for start in READ_BY if target.startswith(start)), tuple(COMMANDS))
+    compared = target in ("evaluations.csv", "runs.json") or target.startswith(("learner-", ".."))
+    return tuple(dict.fromkeys((*found, *(("compare",) if compared else ()))))
 
 
 def damages(made: Path, base: str) -> Iterator[tuple[str, str]]:
     """(target, way) of a base."""
     run = made / base / OWN.format(algo=ALGORITHMS[base])
+    yield from ((f"../{RUN}", way) for way in FOLDER if way not in ("link", "moved"))  # the whole; it may lie elsewhere
     for path in sorted(run.rglob("*")):
         target = str(path.relative_to(run))
         if path.is_dir():
@@ -197,12 +197,13 @@ def damages(made: Path, base: str) -> Iterator[tuple[str, str]]:
 
 
 def drawn(made: Path, seed: int, count: int) -> list[Case]:
-    """So many cases at random: each combination once before any comes again with another number."""
+    """So many cases at random: each combination once, then again and again those whose way is never twice the same."""
     draw, combinations = random.Random(seed), all_cases(made)
     found: list[Case] = []
     while len(found) < count:
         draw.shuffle(combinations)
         found += [Case(*combination, draw.randrange(1 << 30)) for combination in combinations[: count - len(found)]]
+        combinations = [combination for combination in combinations if combination[3] not in (*FOLDER, *FILE)]
     return found
 
 

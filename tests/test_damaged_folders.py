@@ -24,6 +24,7 @@ import pytest
 from damage_server import MEMORY, Ended, Server
 from damaged_runs import (
     ALGORITHMS,
+    COMMANDS,
     Case,
     base_words,
     drawn,
@@ -38,6 +39,10 @@ from damaged_runs import (
 
 from dsac import exit_codes
 
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at processes as Linux shows them"),
+    pytest.mark.timeout(900),  # half a minute on an idle core; each command has a limit of its own
+]
 CODES = (
     exit_codes.FINISHED, exit_codes.USAGE, exit_codes.ENVIRONMENT, exit_codes.NUMERICAL, exit_codes.STORAGE,
     exit_codes.RESOURCES, exit_codes.RESUMABLE,
@@ -46,7 +51,7 @@ LONGEST_LINE = 4_000
 CONTROL = re.compile(r"[^\n\r\t\x20-\x7e\xa0-\U0010ffff]")
 LINE = re.compile("^(error|failed): .", re.MULTILINE)
 STATE_WAYS = ("state-whole", "state-value", "array", "array-header")
-SEED, OF_EACH_WAY, MANY = 20260101, 5, 10_000
+SEED, OF_EACH_WAY, MANY = 20260101, 4, 10_000
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +177,6 @@ def run_all(cases: list[Case], servers: list[Server], made: Path, folder: Path) 
 
 def test_an_undamaged_run_is_taken_by_every_command(server: Server, made: Path, tmp_path: Path):
     """Catches a fuzzer that damages nothing of what it looks at, since its commands fail for another reason."""
-    from damaged_runs import COMMANDS
-
     for base in ALGORITHMS:
         for command in COMMANDS:
             case = Case(base, command, "stacks.log", "text", 0)
