@@ -24,7 +24,7 @@ class Spot:
 
     @property
     def path(self) -> Path:
-        return self.run / self.target
+        return Path(os.path.normpath(self.run / self.target))  # also where the target is the run itself
 
 
 Way = Callable[[Spot], None]

@@ -162,9 +162,9 @@ def run_all(cases: list[Case], servers: list[Server], made: Path, folder: Path) 
                 return
             try:
                 wrong, ended = tried(server, made, case, folder / str(number))
+                codes[ended.code] += 1
             except Exception as error:
-                raise AssertionError(f'DAMAGE="{case}" could not be tried: {error!r}') from error
-            codes[ended.code] += 1
+                wrong = [f"could not be tried: {error!r}"]
             if wrong:
                 bad.append(f'DAMAGE="{case}": {"; ".join(wrong)}')
                 print(bad[-1], flush=True)
