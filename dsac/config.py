@@ -21,7 +21,7 @@ import yaml
 from dsac.importing import refusals
 from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.settings import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
-from dsac.strict import lists, plain_value, read, shown, unknown_key
+from dsac.strict import brief, lists, plain_value, read, unknown_key
 
 
 class ConfigError(ValueError):
@@ -250,7 +250,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
         tree.setdefault(section, {})  # runs from before it was there
     sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig, "ray": RayConfig}
     if not isinstance(algo, dict):
-        found.append(f"algo={shown(algo)} must be a section of keys")
+        found.append(f"algo={brief(algo)} must be a section of keys")
     else:
         schema = algorithm_schema(algo.get("name"), found)
         sections |= {"algo": schema} if schema else {}

@@ -27,7 +27,7 @@ from dsac.config import (
 )
 from dsac.saved_config import permitted, saved, source_problems
 from dsac.settings import TrainConfig
-from dsac.strict import plain_value, shown, unknown_key
+from dsac.strict import brief, plain_value, unknown_key
 
 FREE = {
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
@@ -108,10 +108,11 @@ def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
     whole = compose(["experiment=null", *(f"{group}={name}" for group, name in names.items())], [])
     for key in (*COMMAND, *SHORTCUTS):
         whole.pop(key, None)
-    return {
-        **whole,
-        **{key: {**whole[key], **value} if isinstance(value, dict) else value for key, value in tree.items()},
-    }
+    for key, value in tree.items():
+        section = whole.get(key)
+        both = isinstance(section, dict) and isinstance(value, dict)
+        whole[key] = (section or {}) | value if both else value  # what does not fit is refused by `load`
+    return whole
 
 
 def differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -152,7 +153,7 @@ def refusals(run: Path, changed: Mapping[str, tuple[Any, Any]], allow_change: bo
 
 def refusal(run: Path, key: str, before: Any, asked: Any) -> str:
     """The line that refuses a change."""
-    change = f"{key}={shown(asked)}: the run has {shown(before)}"
+    change = f"{key}={brief(asked)}: the run has {brief(before)}"
     if fixed(key):
         return f"{change}, which is fixed; a new run with init_from={run} takes its weights where they fit"
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"

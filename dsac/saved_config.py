@@ -9,7 +9,7 @@ from typing import Any
 from dsac.config import GROUPS, ConfigError
 from dsac.files import FileError, read_yaml
 from dsac.importing import USES, refusals
-from dsac.strict import shown
+from dsac.strict import brief
 
 
 def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def source_problems(tree: Mapping[str, Any]) -> Sequence[str]:
         "algo.activation": (found["algo"].get("activation"), tree["algo"].get("activation")),
     }
     problems = [
-        f"init_from={source}: {key} is {shown(theirs)} there, {shown(ours)} here"
+        f"init_from={source}: {key} is {brief(theirs)} there, {brief(ours)} here"
         for key, (theirs, ours) in pairs.items()
         if theirs != ours
     ]

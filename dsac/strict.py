@@ -15,6 +15,8 @@ from typing import Any
 
 from dsac.plain_data import parse_yaml
 
+LONGEST_SHOWN = 200  # letters of a value in a message
+
 
 def plain_value(text: str) -> Any:
     """null, true, false, numbers (1e6, 1_000), quoted text and [lists] as what they mean; any other text is itself."""
@@ -40,7 +42,7 @@ def read(
     A section with a problem comes back as None.
     """
     if not isinstance(tree, dict):
-        problems.append(f"{path.rstrip('.') or 'config'}={shown(tree)} must be a section of keys")
+        problems.append(f"{path.rstrip('.') or 'config'}={brief(tree)} must be a section of keys")
         return {}
     hints = typing.get_type_hints(schema)
     fields = {field.name: field for field in dataclasses.fields(schema)}
@@ -68,7 +70,7 @@ def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> 
     try:
         value = as_type(value, wanted)
     except (TypeError, ValueError, OverflowError):
-        problems.append(f"{key}={shown(value)} must be {describe_type(wanted)}")
+        problems.append(f"{key}={brief(value)} must be {describe_type(wanted)}")
         return value
     if "options" in rule and value not in rule["options"]:
         near = difflib.get_close_matches(str(value), rule["options"], 1)
@@ -79,7 +81,7 @@ def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> 
     bounds += [f"at most {high}"] if high is not None and value > high else []
     bounds += [f"above {above}"] if above is not None and value <= above else []
     if bounds:
-        problems.append(f"{key}={shown(value)} must be {' and '.join(bounds)}")
+        problems.append(f"{key}={brief(value)} must be {' and '.join(bounds)}")
     return value
 
 
@@ -123,6 +125,12 @@ def shown(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def brief(value: Any) -> str:
+    """A value for a line on the screen: as `shown`, but no longer than a line takes."""
+    text = shown(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def as_word(key: str, value: Any) -> str:
