@@ -15,12 +15,13 @@ import numpy as np
 
 from dsac.config import ConfigError, choices
 from dsac.departures import departures, heeds_experiments
+from dsac.fields import FREE, MEASURE, TASK
 from dsac.results import CURVES, NO_MATTER, Run
-from dsac.settings import RayConfig, TrainConfig
+from dsac.settings import RayConfig, TrainConfig, of_kind, that_change
 
 NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
-TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")
-LENGTHS = ("total_env_steps", "eval_every_env_steps")  # said only where two groups differ in nothing else
+SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
+LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
 WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
 AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
 # What a setting was before it came into being: what it is by default.
@@ -129,7 +130,7 @@ def shared(run: Run) -> dict[str, Any]:
     """
     settings = {**DEFAULTS, **run.settings}
     idle = [key for key in settings if key.startswith("ray.")] if settings["collect"] == "local" else []
-    left_out = (*NO_MATTER, *idle, "experiment", "total_env_steps")
+    left_out = (*NO_MATTER, *idle, "total_env_steps")
     return {key: value for key, value in sorted(settings.items()) if key not in left_out and value is not None}
 
 
@@ -142,7 +143,8 @@ def simulator(run: Run) -> str:
 
 def alike(run: Run, until: float | None) -> dict[str, str]:
     """What another group must share to be compared with."""
-    task = {key: run.settings[key] for key in TASK if run.settings.get(key)}
+    told = [key for key in of_kind(TASK) if key not in SAID_ELSEWHERE and run.settings.get(key)]
+    task = {key: run.settings[key] for key in told}
     budget = until or run.settings["total_env_steps"]
     return {
         "task": " ".join([run.env, *(f"{key}={value}" for key, value in task.items())]),

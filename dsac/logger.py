@@ -26,12 +26,13 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dsac.config import to_tree
+from dsac.fields import RECORD
 from dsac.progress import ProgressBar
-from dsac.settings import TrainConfig
+from dsac.settings import TrainConfig, of_kind
 from dsac.strict import flat, shown
 from dsac.trainer import Trainer
 
-BOOKKEEPING = ("runs", "learners", "threads", "keep_checkpoints", "log_every_env_steps", "checkpoint_every_env_steps")
+BOOKKEEPING = {"learners", *of_kind(RECORD)} - {"experiment"}  # no column of the table of hyperparameters
 HEADER = "env_steps,updates,wall_time,tag,value\n"
 
 

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 import envs
 from dsac.config import ConfigError
+from dsac.fields import MACHINE, RECORD, SAMPLE
 from dsac.saved_config import saved
+from dsac.settings import of_kind
 from dsac.strict import flat
 
 SCORE, FROZEN = "eval/return", "train/frozen"
@@ -33,11 +35,7 @@ COLUMNS = ("run", *CURVES)
 FACTS = ("versions", "git_revision", "device", "cpu", "cores", "threads")
 FORMAT = 1
 # What neither moves returns nor how they are measured; the seed is what runs of a group differ in.
-NO_MATTER = (
-    "seed", "learners", "device", "threads", "accelerate", "runs", "resume", "log_every_env_steps",
-    "checkpoint_every_env_steps", "keep_checkpoints", "eval.video", "export.at_best", "export.safe_action",
-    "stall_seconds", "resumes_without_progress", "ray.address", "ray.cpus", "ray.silent_seconds",
-)  # fmt: skip
+NO_MATTER = (*of_kind(SAMPLE, MACHINE, RECORD), "resume")
 
 Array = NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dsac.config import GROUPS, ConfigError, modules_named
+from dsac.config_text import read_config
+from dsac.files import FileError
 from dsac.strict import shown
 
 
@@ -20,12 +20,12 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = GROUPS) -> 
     it. Raises ConfigError where it is not, or where there is no config.
     """
     path = run / "config.yaml"
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+        tree = read_config(path)
+    except FileError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(tree, dict) or not all(isinstance(tree.get(group), dict) for group in GROUPS):
         raise ConfigError(f"{path} holds no config of a run")
     used = {key: value for key, value in modules_named(tree).items() if key.partition(".")[0] in uses}

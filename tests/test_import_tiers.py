@@ -20,6 +20,7 @@ TIERS = [
     [
         "dsac.callable_module",
         "dsac.commit",
+        "dsac.config_text",
         "dsac.lock",
         "dsac.watchdog",
         "dsac.published",
