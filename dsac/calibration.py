@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsac import statistics
+from dsac import commit, files, statistics
 from dsac.config import ConfigError, load
 from dsac.groups import Group
 from dsac.results import CALIBRATION, Run
@@ -114,8 +114,9 @@ def measured(runs: Sequence[Run], named: Mapping[str, str], remarks: list[str]) 
             remarks.append(f"{run.name}: no calibration: {'; '.join(error.problems)}")
             yield run
             continue
+        files.refuse_linked_folders(run.folder)
         path = run.folder / f"learner-{run.learner}" / CALIBRATION
-        path.write_text(json.dumps(found) + "\n")
+        commit.write_text(path, json.dumps(found) + "\n")
         yield dataclasses.replace(run, calibration=found)
 
 
@@ -132,7 +133,7 @@ def calibrate(
 
     tree = saved(folder, named)
     newest = checkpoint.committed(folder / "checkpoints")
-    step = commit.read_manifest(newest[-1])["env_steps"] if newest else None
+    step = commit.read_manifest(newest[-1]).get("env_steps") if newest else None
     if known and (known["env_steps"], known["states"], known["samples"]) == (step, STATES, SAMPLES):
         return known
     config = load(tree)
@@ -141,7 +142,7 @@ def calibrate(
         raise ConfigError(f"with gamma={config.algo.gamma} a return takes more than {LONGEST:,} env steps to measure")
     if config.env.name == "gymnasium":
         raise ConfigError("the worlds of a Gymnasium id cannot be set to a state")
-    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints", with_logs=False)
+    state, manifest, _ = checkpoint.newest_intact(folder / "checkpoints", checkpoint.RUN, with_logs=False)
     env = dataclasses.replace(config.env, backend="engine", randomise=False)
     algorithm = single_learner(config, env, learner, state["trainer"]["algorithm"])
     rows = returns_from_states(algorithm, env, horizon, config.seeds[learner])
@@ -160,9 +161,12 @@ def single_learner(config: Any, env: EnvConfig, learner: int, state: Mapping[str
     algorithm = load_algorithm(config.algo.name)(spec, config.algo, [config.seeds[learner]])
     if critics_of(algorithm) is None:
         raise ConfigError(f"algo={config.algo.name} has no critics that this command can ask")
-    for name, tensor in algorithm.state_dict().items():
-        found = torch.from_numpy(np.array(state[name]))
-        tensor.copy_(found if found.shape == tensor.shape else found[learner : learner + 1])
+    try:
+        for name, tensor in algorithm.state_dict().items():
+            found = torch.from_numpy(np.array(state[name]))
+            tensor.copy_(found if found.shape == tensor.shape else found[learner : learner + 1])
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        raise ConfigError(f"its checkpoint does not fit its config: {' '.join(str(error).split())}") from error
     return algorithm
 
 

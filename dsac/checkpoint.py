@@ -14,16 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from dsac import commit, schema_1
+from dsac import commit, files, schema_1
 from dsac.commit import CheckpointError
-from dsac.segments import Log, prune
+from dsac.plain_data import misfit, parse_json
+from dsac.segments import Log, arrays_of, prune
 
 PREFIX = "step-"
 ARRAY, LOG = "$array", "$log"
 TREE, ARRAYS = "state.json", "state.safetensors"
+LARGEST_TREE = 64 << 20  # bytes
+RUN = {
+    "state": {
+        "trainer": {
+            "env_steps": int, "warmup_env_steps": int, "wall_time": float, "metrics": {str: np.ndarray},
+            "scores?": [float], "algorithm": {str: np.ndarray}, "updater": dict, "collector": dict, "memory": dict,
+        },
+        "evaluator": {"best": {str: float}, "owed": bool},
+        "logger": {"curves": [{"csv_bytes": int, "env_steps": int}]},
+    },
+    "manifest": {"step": int, "env_steps": int, "updates": int},
+}  # fmt: skip
 SEGMENTS = "segments"  # of a manifest, and the folder's name
 
 
@@ -74,8 +86,8 @@ def write(folder: Path, state: Any, facts: Mapping[str, Any]) -> Path:
     segments: dict[str, commit.Entry] = {}
     tree = split(state, "", arrays, segments)
     shared = {SEGMENTS: segments} if segments else {}
-    files = {TREE: [json.dumps(tree).encode()], ARRAYS: [save(arrays)]}
-    return commit.commit(folder, files, {**facts, **shared})
+    content = {TREE: [json.dumps(tree).encode()], ARRAYS: [save(arrays)]}
+    return commit.commit(folder, content, {**facts, **shared})
 
 
 def read(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -89,14 +101,14 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
     for name, entry in manifest["files"].items():
         commit.check(place / commit.plain_name(name), entry)
     try:
-        arrays = load(commit.read_checked(place / ARRAYS, manifest["files"][ARRAYS]))
+        arrays = arrays_of(commit.read_checked(place / ARRAYS, manifest["files"][ARRAYS]), place / ARRAYS)
         if manifest["schema"] == 1:
             arrays |= schema_1.large_arrays(place, manifest)
-        text = commit.read_checked(place / TREE, manifest["files"][TREE])
-        state = join(json.loads(text), arrays, folder.parent, manifest.get(SEGMENTS, {}))
+        text = commit.read_checked(place / TREE, manifest["files"][TREE], LARGEST_TREE).decode()
+        state = join(parse_json(text, finite=False), arrays, folder.parent, manifest.get(SEGMENTS, {}))
         return (schema_1.upgraded(state) if manifest["schema"] == 1 else state), manifest
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise CheckpointError(f"{folder}: its state cannot be read ({type(error).__name__}: {error})") from error
 
 
 def logs(tree: Any) -> list[Log]:
@@ -110,11 +122,11 @@ def logs(tree: Any) -> list[Log]:
 def keep_newest(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, what was half done, and the segments that none lists any more."""
     for old in committed(root)[:-keep]:
-        commit.remove(commit.beside(old, "removed"))
-        old.rename(commit.beside(old, "removed"))
-    commit.sync(root)  # before anything in them goes: a power cut must not bring back a part
+        files.remove(files.beside(old, "removed"))
+        old.rename(files.beside(old, "removed"))
+    files.sync(root)  # before anything in them goes: a power cut must not bring back a part
     for hidden in root.glob(f".{PREFIX}*"):
-        commit.remove(hidden)
+        files.remove(hidden)
     with contextlib.suppress(CheckpointError):  # what a damaged one lists is not known: all stay until it is gone
         kept = [commit.read_manifest(folder) for folder in committed(root)]
         prune(root / SEGMENTS, {name for manifest in kept for name in manifest.get(SEGMENTS, ())})
@@ -133,23 +145,25 @@ def committed(root: Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
-def newest(root: Path) -> tuple[Any, dict[str, Any], list[str]]:
+def newest(root: Path, form: Any = dict) -> tuple[Any, dict[str, Any], list[str]]:
     """The newest checkpoint that can be believed, its manifest, and the reasons against newer ones.
+
+    `form` is what state and manifest must be, RUN for a run.
 
     Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
     """
     for aside in root.glob(f".{PREFIX}*.replaced"):
         commit.settle(root / aside.name[1:].removesuffix(".replaced"))
-    state, manifest, reasons = newest_intact(root)
+    state, manifest, reasons = newest_intact(root, form)
     for damaged, reason in reasons.items():
         aside = damaged.with_name(f"damaged-{damaged.name}")
-        commit.remove(aside)
+        files.remove(aside)
         damaged.rename(aside)
         commit.write_text(aside / "reason.txt", reason + "\n")
     return state, manifest, list(reasons.values())
 
 
-def newest_intact(root: Path, with_logs: bool = True) -> tuple[Any, dict[str, Any], dict[Path, str]]:
+def newest_intact(root: Path, form: Any = dict, with_logs: bool = True) -> tuple[Any, dict[str, Any], dict[Path, str]]:
     """As `newest`, with the reasons by folder; nothing is moved, since the run may be another's, in training.
 
     with_logs=False leaves the logs unchecked, for whoever does not read them.
@@ -158,8 +172,10 @@ def newest_intact(root: Path, with_logs: bool = True) -> tuple[Any, dict[str, An
     for folder in reversed(committed(root)):
         try:
             state, manifest = read(folder)
-            if manifest["step"] != int(folder.name.removeprefix(PREFIX)):
-                raise CheckpointError(f"{folder}: it is of step {manifest['step']}")
+            if manifest.get("step") != int(folder.name.removeprefix(PREFIX)):
+                raise CheckpointError(f"{folder}: it is of step {manifest.get('step')}")
+            if wrong := misfit({"state": state, "manifest": manifest}, form):
+                raise CheckpointError(f"{folder}: {wrong}")
             for log in logs(state) if with_logs else ():
                 log.check()
             return state, manifest, reasons

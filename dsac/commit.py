@@ -11,17 +11,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from dsac.files import beside, create, is_folder, make_folder, plain_file, read_text, remove, sync
+from dsac.plain_data import misfit, parse_json
+
 SCHEMA = 2
 READABLE = (1, 2)  # 1: dsac 0.1.0 before segments, a manifest without a hash of its own
 MANIFEST = "manifest.json"
-LARGEST_MANIFEST = 64 << 20  # bytes: what is larger was not written here
+LARGEST_MANIFEST = 8 << 20  # bytes: what is larger was not written here
+
+ENTRY = {"bytes": int, "sha256": str}
+TASK = {"id?": str, "obs_names?": [str], "action_names?": [str], "control_period_seconds?": float}
+SCORE = {f"eval/{name}": float for name in ("return", "return_low", "return_high")}
+FORM = {
+    "schema": int, "files": {str: ENTRY}, "segments?": {str: ENTRY},
+    "step?": int, "env_steps?": int, "updates?": int, "scores?": [float], "evaluation_owed?": bool,
+    "config?": dict, "versions?": dict, "architecture?": str, "task?": TASK, "score?": SCORE, "reason?": str,
+}  # fmt: skip
 
 Pieces = Iterable[Any]  # what a file is made of: bytes, or contiguous arrays without an empty dimension
 Entry = dict[str, Any]  # "bytes" and "sha256" of a file
@@ -31,19 +43,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or believed; the message names the file and the reason."""
 
 
-def sync(path: Path) -> None:
-    """Make the content of a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_file(path: Path, pieces: Pieces) -> Entry:
-    """Write and flush a file; its entry for a manifest. The name is durable once its folder is `sync`ed."""
+    """Write and flush a new file; its entry for a manifest. The name is durable once its folder is `sync`ed."""
     digest, size = hashlib.sha256(), 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = create(path)
     try:
         for piece in pieces:
             rest = memoryview(piece).cast("B")
@@ -65,43 +68,13 @@ def write_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def make_folders(folder: Path) -> None:
-    """Make a folder and those above it, durably."""
-    if folder.is_dir():
-        return
-    make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync(folder.parent)
-
-
-def beside(path: Path, role: str) -> Path:
-    """A hidden name beside a path: "partial" while it is written, "replaced" while its successor takes its place."""
-    return path.with_name(f".{path.name}.{role}")
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, if there is one. It is out of sight at once: no reader meets a half of it."""
-    if not folder.is_dir():
-        return
-    doomed = folder if folder.name.startswith(".") else beside(folder, "removed")
-    if doomed != folder:
-        remove(doomed)
-        folder.rename(doomed)
-    for path in doomed.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove(path)
-        else:
-            path.unlink()
-    doomed.rmdir()
-
-
 def commit(folder: Path, files: Mapping[str, Pieces], facts: Mapping[str, Any]) -> Path:
     """Write `files` as a folder, which holds all of them or, until this returns, what it held before.
 
     `facts` go into the manifest. Raises OSError where the disk does not take it; then nothing has changed.
     """
     temporary = beside(folder, "partial")
-    make_folders(folder.parent)
+    make_folder(folder.parent)
     remove(temporary)
     try:
         temporary.mkdir()
@@ -120,7 +93,7 @@ def publish(complete: Path, folder: Path) -> None:
     """Give a folder that is complete and flushed its name, in place of what stands there."""
     settle(folder)
     former = beside(folder, "replaced")
-    if folder.exists():
+    if os.path.lexists(folder):
         folder.rename(former)
     complete.rename(folder)
     sync(folder.parent)
@@ -130,9 +103,9 @@ def publish(complete: Path, folder: Path) -> None:
 def settle(folder: Path) -> None:
     """Finish or undo what a `commit` left that ended between its two renames."""
     former = beside(folder, "replaced")
-    if former.is_dir() and not folder.exists():
+    if is_folder(former) and not os.path.lexists(folder):
         former.rename(folder)
-    if former.is_dir():
+    if os.path.lexists(former):
         sync(folder.parent)  # the successor must be durable before this goes
         remove(former)
 
@@ -158,10 +131,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises CheckpointError when there is none that can be believed."""
     path = standing(folder) / MANIFEST
     try:
-        with plain_file(path) as file:
-            text = file.read(LARGEST_MANIFEST)
-        manifest = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        text = read_text(path, LARGEST_MANIFEST)
+        manifest = parse_json(text, finite=False)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: no readable manifest ({error})") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CheckpointError(f"{folder}: its manifest names no files")
@@ -170,8 +142,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: schema {manifest.get('schema')}, this version reads {' and '.join(map(str, READABLE))}"
         )
     guarded = manifest.pop("sha256", None) is not None or manifest["schema"] != 1
-    if guarded and rendered(manifest) != text:
+    if guarded and rendered(manifest) != text.encode():
         raise CheckpointError(f"{path}: altered since it was written")
+    if wrong := misfit(manifest, FORM):
+        raise CheckpointError(f"{path}: {wrong}")
     return manifest
 
 
@@ -180,9 +154,12 @@ def check(path: Path, entry: Any) -> None:
     opened(path, entry, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def read_checked(path: Path, entry: Any) -> bytes:
-    """The content of a file that a manifest lists. Raises CheckpointError where it is not what was written."""
+def read_checked(path: Path, entry: Any, limit: float = math.inf) -> bytes:
+    """The content of a file that a manifest lists. Raises CheckpointError where it is not what was written, or larger
+    than `limit` bytes."""
     content = b""
+    if entry["bytes"] > limit:
+        raise CheckpointError(f"{path}: larger than {limit:,} bytes, so it was not written by dsac")
 
     def digest(file: BufferedReader) -> str:
         nonlocal content
@@ -199,19 +176,10 @@ def opened(path: Path, entry: Any, digest: Callable[[BufferedReader], str]) -> N
         size, expected = entry["bytes"], entry["sha256"]
         with plain_file(path) as file:
             intact = os.fstat(file.fileno()).st_size == size and digest(file) == expected
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: missing, or not a plain file ({error})") from error
     if not intact:
         raise CheckpointError(f"{path}: differs from its manifest")
-
-
-def plain_file(path: Path) -> BufferedReader:
-    """A file opened for reading that is no link, device or pipe. Raises OSError, or ValueError for one that is."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError("not a plain file")
-    return file
 
 
 def plain_name(name: Any) -> str:

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dsac.files import LARGEST_YAML, FileError, parse_yaml, read_text
+from dsac.files import LARGEST_YAML, FileError, read_text
+from dsac.plain_data import parse_yaml
 
 # A line without quotes, comments and other signs: a section or a list begins, a setting, an entry of a list.
 SCALAR = r"[\w./~+-]+(?: [\w./~+-]+)*"

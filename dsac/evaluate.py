@@ -15,6 +15,7 @@ from dsac.callable_module import make_callable
 from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
+from dsac.files import refuse_linked_folders
 from dsac.saved_config import saved
 from dsac.settings import EnvConfig
 from dsac.strict import as_word, plain_value, read
@@ -94,12 +95,16 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
     from dsac import film
 
     if config.video:
+        refuse_linked_folders(run)
         film.choose_renderer()
+    from dsac.commit import CheckpointError
     from dsac.evaluation import score, worlds
     from dsac.runs import make_worlds, read_policy
 
     policy, manifest = read_policy(run, config.which, config.learner)
     env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
+    if (len(policy.obs_mean), len(policy.action_low)) != (env.spec.obs_dim, env.spec.action_dim):
+        raise CheckpointError(f"{run}: its {config.which} policy is not one of {env.spec.id}: the sizes differ")
     if config.video or config.viewer:
         env.simulator(0)  # refuses a task that cannot be drawn before it is scored
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"

@@ -2,29 +2,26 @@
 
 A run folder may come from anyone: what it holds are plain files and folders, or it is refused. A link is never
 followed, a pipe or device never waited for, a file never read beyond a limit. What is read comes back as plain data,
-or as one FileError of one line.
+or as one FileError of one line. What is written is new, or is one of the run's own files; a link that stands in its
+place is unlinked. The folders above a run are its user's: links among them are followed.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dsac.plain_data import parse_json, parse_yaml
 
 LARGEST_YAML = 1 << 16  # bytes, as all limits; a config has some 3,000
 LARGEST_JSON = 4 << 20
 LARGEST_LINE = 1 << 16
-MOST_DIGITS = 40  # of a whole number; a float takes any such
-MOST_NODES, MOST_LEVELS = 20_000, 32  # of a yaml tree, its aliases written out
-PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 
 
 class FileError(OSError):
@@ -110,121 +107,122 @@ def decoded(content: bytes, path: Path) -> str:
         raise FileError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start:,})") from error
 
 
-def parse_json(text: str, finite: bool = True) -> Any:
-    """JSON as plain data; finite=False also takes NaN and Infinity.
-
-    Raises ValueError, also for deep nesting, a key that comes twice and numbers of too many digits.
-    """
+def create(path: Path) -> int:
+    """A descriptor of a new file; what bore its name is unlinked, be it a link, and never written to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        found = json.loads(
-            text,
-            object_pairs_hook=without_repeats,
-            parse_int=whole_number,
-            parse_float=finite_number if finite else None,
-            parse_constant=refuse_constant if finite else None,
-        )
-        if "\\ud" in text.lower():  # half a pair could not be printed
-            json.dumps(found, ensure_ascii=False).encode()
+        return os.open(path, flags, 0o666)
+    except FileExistsError:
+        path.unlink()
+        return os.open(path, flags, 0o666)
+
+
+def append(path: Path) -> FileIO:
+    """A plain file opened for reading and for writing at its end, made where there is none.
+
+    A link, pipe or device in its place is unlinked, with a line. Raises OSError.
+    """
+    mode = mode_of(path)
+    if stat.S_ISDIR(mode):
+        raise FileError(f"{path}: a folder, where a file belongs")
+    if mode and not stat.S_ISREG(mode):
+        path.unlink()
+        print(f"warning: {path} was a link or no plain file, and was removed", file=sys.stderr)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    return os.fdopen(descriptor, "ab+", buffering=0)
+
+
+def mode_of(path: Path) -> int:
+    """The kind and rights of what bears a name, links not followed; 0 where nothing does."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands there itself, no link to one."""
+    return stat.S_ISDIR(mode_of(path))
+
+
+def sync(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of a run durably, in one that is there.
+
+    Raises FileError for a link in its place, OSError where what it would lie in is gone: it is not made again.
+    """
+    mode = mode_of(folder)
+    if mode == 0:
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+    elif not stat.S_ISDIR(mode):
+        raise FileError(f"{folder}: a link or a file, where the run keeps a folder of its own: move it away")
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder that a user chose and those above it, durably."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
+def refuse_linked_folders(run: Path) -> None:
+    """Raise FileError where a run that will be written to keeps a folder behind a link."""
+    checkpoints = run / "checkpoints"
+    for folder in (checkpoints, checkpoints / "segments", run / "moments", *run.glob("learner-*")):
+        if folder.is_symlink():
+            raise FileError(f"{folder}: a link, where the run keeps a folder of its own: put the folder itself there")
+
+
+def refuse_gone(run: Path) -> None:
+    """Raise FileError where the folder of a run in training is no longer there."""
+    try:
+        run.stat()
+    except FileNotFoundError:
+        raise FileError(
+            f"{run} is gone: it was deleted or renamed while it was in training, so nothing more can be saved; "
+            "where it was renamed, resume=<its new place> goes on from its last checkpoint"
+        ) from None
+    except OSError:  # a disk that does not answer now may do so later
+        return
+
+
+def beside(path: Path, role: str) -> Path:
+    """A hidden name beside a path: "partial" while it is written, "replaced" while its successor takes its place."""
+    return path.with_name(f".{path.name}.{role}")
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or whatever bears its name; of a link, the link. It is out of sight at once."""
+    if not is_folder(path):
+        if mode_of(path):
+            path.unlink()
+        return
+    doomed = path if path.name.startswith(".") else beside(path, "removed")
+    if doomed != path:
+        remove(doomed)
+        path.rename(doomed)
+    for inner in doomed.iterdir():
+        if is_folder(inner):
+            remove_tree(inner)
+        else:
+            inner.unlink()
+    doomed.rmdir()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder in a folder, which is none of ours. Raises OSError."""
+    try:
+        shutil.rmtree(folder)
     except RecursionError:
-        raise ValueError("nested too deep") from None
-    return found
-
-
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs as a dict. Raises ValueError for a key that comes twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        repeated = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise ValueError(f"the key {repeated[:80]!r} comes twice")
-    return found
-
-
-def whole_number(text: str) -> int:
-    """Digits as a number. Raises ValueError for too many."""
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"a whole number of more than {MOST_DIGITS} digits")
-    return int(text)
-
-
-def finite_number(text: str) -> float:
-    """A number with a point or an exponent. Raises ValueError for 1e999."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:MOST_DIGITS]} is too large a number")
-    return value
-
-
-def refuse_constant(text: str) -> Any:
-    """Raise ValueError for NaN and Infinity, which JSON does not have."""
-    raise ValueError(f"{text} is no number of JSON")
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Scalars, lists and mappings with keys of text; dates stay text, and tags are refused."""
-
-    level = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node. Raises ValueError where it lies too deep or has a tag."""
-        untyped: Any = self
-        event, self.level = untyped.peek_event(), self.level + 1
-        if self.level > MOST_LEVELS:
-            raise ValueError(f"nested too deep, line {event.start_mark.line + 1}")
-        if getattr(event, "tag", None) is not None:
-            raise ValueError(f"{event.tag[:80]!r} is no plain data, line {event.start_mark.line + 1}")
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self.level -= 1
-        return node
-
-
-PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag in PLAIN_TAGS]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def parse_yaml(text: str) -> Any:
-    """One yaml document as plain data.
-
-    Raises ValueError, also for deep nesting, aliases that unfold to more than a config holds, a key that comes twice
-    or is no text, and numbers of too many digits.
-    """
-    try:
-        loader = PlainLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        refuse_odd_nodes(node, iter(range(MOST_NODES)))
-        return loader.construct_document(node)
-    except yaml.YAMLError as error:
-        raise ValueError(shortened(error)) from None
-
-
-def refuse_odd_nodes(node: yaml.Node, left: Iterator[int], level: int = 0) -> None:
-    """Raise ValueError for a node that is no plain data, or holds one; `left` counts down over the whole tree."""
-    line = f"line {node.start_mark.line + 1}"
-    if level > MOST_LEVELS or next(left, None) is None:
-        raise ValueError(f"more than {MOST_NODES:,} entries, aliases written out, {line}")
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value if key.tag.endswith(":str") else None for key, _ in node.value]
-        if not all(isinstance(key, str) for key in keys):
-            raise ValueError(f"a key is no text, {line}")
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"a key comes twice, {line}")
-        for _, value in node.value:
-            refuse_odd_nodes(value, left, level + 1)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            refuse_odd_nodes(value, left, level + 1)
-    elif node.tag.endswith((":int", ":float")) and len(node.value) > MOST_DIGITS:
-        raise ValueError(f"a number of more than {MOST_DIGITS} digits, {line}")
-    else:
-        node.value.encode()  # half a surrogate pair could not be printed
-
-
-def shortened(error: yaml.YAMLError) -> str:
-    """The first line of what yaml says, and where."""
-    said = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    mark = getattr(error, "problem_mark", None)
-    said = re.sub(r"\s+", " ", said)[:200]
-    return said if mark is None else f"{said}, line {mark.line + 1}"
+        raise FileError(f"{folder}: nested too deep to be removed") from None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dsac import files
 from dsac.data import derived_seed
 from dsac.policy import Policy
 from envs.contract import VecEnv
@@ -132,7 +133,7 @@ def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
     except ImportError as error:
         raise NoRenderer(MISSING_EXTRA) from error
     count, unfinished = 0, path.with_name(f".{path.name}")
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    with os.fdopen(files.create(unfinished), "wb") as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.pix_fmt = "yuv420p"
         for picture in pictures:

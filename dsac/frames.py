@@ -79,6 +79,8 @@ class Frames:
             start, stop = chunk["start"], chunk["stop"]
             if start.shape != wanted.shape or (start > np.maximum(reached, wanted)).any():
                 raise ValueError("replay: frames are missing between two chunks")
+            if (stop < start).any() or (stop - start).sum() != len(chunk["flags"]):
+                raise ValueError("replay: a chunk holds another number of frames than it says")
             for name, ring in self.rings._asdict().items():
                 if (chunk[name].shape[1:], chunk[name].dtype) != (ring.shape[3:], ring.dtype):
                     raise ValueError(f"replay expects {name} of shape {ring.shape[3:]} and type {ring.dtype}")

@@ -26,7 +26,7 @@ def take_weights(algorithm: Algorithm, run: Path) -> dict[str, Any]:
     Returns what run.json keeps of it. Raises ConfigError with a line for each tensor that differs, CheckpointError
     where there is nothing to believe.
     """
-    state, manifest, _ = checkpoint.newest_intact(run / "checkpoints", with_logs=False)
+    state, manifest, _ = checkpoint.newest_intact(run / "checkpoints", checkpoint.RUN, with_logs=False)
     found: dict[str, np.ndarray] = state["trainer"]["algorithm"]
     if lines := differences(found, algorithm):
         raise ConfigError(*(f"init_from={run}: {line}" for line in lines))

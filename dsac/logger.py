@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -25,6 +25,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dsac import files
 from dsac.config import to_tree
 from dsac.fields import RECORD
 from dsac.progress import ProgressBar
@@ -33,14 +34,15 @@ from dsac.strict import flat, shown
 from dsac.trainer import Trainer
 
 BOOKKEEPING = {"learners", *of_kind(RECORD)} - {"experiment"}  # no column of the table of hyperparameters
+EVENTS = "events.out.tfevents."
 HEADER = "env_steps,updates,wall_time,tag,value\n"
 
 
 class Appender:
     """A file that takes a record whole or not at all; `dropped` counts those that the disk refused, for good."""
 
-    def __init__(self, path: Path, mode: Literal["xb", "ab"]) -> None:
-        self.path, self.file, self.dropped = path, path.open(mode, buffering=0), 0
+    def __init__(self, path: Path) -> None:
+        self.path, self.file, self.dropped = path, files.append(path), 0
 
     def append(self, record: bytes) -> None:
         """Write a record. A full disk costs the record, not the run; the first one is told of."""
@@ -77,8 +79,11 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, from_step: int | None = None) -> None:
-        number = len(list(folder.glob("events.out.tfevents.*")))
-        self.file = Appender(folder / f"events.out.tfevents.{number:06d}", "xb")
+        numbers = [path.name.removeprefix(EVENTS) for path in folder.glob(f"{EVENTS}*")]
+        number = 1 + max(
+            (int(text) for text in numbers if text.isdecimal() and len(text) < 13), default=-1
+        )  # some may be gone
+        self.file = Appender(folder / f"{EVENTS}{number:06d}")
         self.add(file_version="brain.Event:2")
         if from_step is not None:
             self.add(session_log=SessionLog(status=SessionLog.START), step=from_step)
@@ -97,8 +102,8 @@ class Curves:
     """The numbers of one learner, to TensorBoard and to metrics.csv, on env steps."""
 
     def __init__(self, folder: Path, saved: Mapping[str, int] | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.csv = Appender(folder / "metrics.csv", "ab")
+        files.make_folder(folder)
+        self.csv = Appender(folder / "metrics.csv")
         length = self.csv.length()
         if saved is not None:
             self.csv.file.truncate(min(length, saved["csv_bytes"]))

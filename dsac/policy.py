@@ -10,8 +10,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dsac.networks import MLP, EnsembleLinear
+from dsac.networks import ACTIVATIONS, MLP, EnsembleLinear
+from dsac.plain_data import misfit
 
+NET = {"sizes": [int], "activation": str, "layer_norm": bool}
+FORM = {
+    "obs_dim": int, "action_dim": int, "outputs": int, "head": str, "obs_clip": (float, None),
+    "net": NET,
+}  # fmt: skip
 HEADS = ("tanh", "clip")
 
 
@@ -55,6 +61,27 @@ class Policy(nn.Module):
         rows = np.atleast_2d(np.asarray(obs, np.float32))
         action: NDArray[np.float32] = self(torch.from_numpy(rows)).numpy()
         return action if np.ndim(obs) > 1 else action[0]
+
+
+def restored(description: Any, parameters: Any) -> Policy:
+    """A policy from what was saved of it. Raises ValueError where it is none: nothing is made before all fits."""
+    wrong = misfit(description, FORM, "description") or misfit(parameters, {str: np.ndarray}, "parameters")
+    if wrong:
+        raise ValueError(wrong)
+    if description["net"]["activation"] not in ACTIVATIONS or set(description["net"]) - set(NET):
+        raise ValueError(f"its net is unknown: {description['net']}")
+    if len(description["net"]["sizes"]) > len(parameters) or description["outputs"] < description["action_dim"]:
+        raise ValueError("its layers and its parameters are not of one net")
+    with torch.device("meta"):
+        expected = Policy(description).state_dict()
+    found = {name: torch.from_numpy(value) for name, value in parameters.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        forms = [(tuple(one[name].shape), one[name].dtype) if name in one else None for one in (found, expected)]
+        if forms[0] != forms[1]:
+            raise ValueError(f"{name} is {forms[0]}, not {forms[1]}")
+    policy = Policy(description)
+    policy.load_state_dict(found)
+    return policy.requires_grad_(False).eval()
 
 
 @torch.no_grad()

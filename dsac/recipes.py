@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dsac.files import FileError, read_yaml
 from dsac.strict import plain_value
 
 CHOSEN = ("algorithms", "environments")  # sections of which a run takes one part each
@@ -31,9 +30,9 @@ def recipe_path(name: str, folder: Path) -> Path:
 def read_recipe(path: Path) -> dict[str, Any]:
     """The settings of a recipe as a tree of sections. Raises ValueError for what is no such file."""
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        tree = read_yaml(path, links=True)
+    except FileError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from error
     if not isinstance(tree, dict):
         raise ValueError("it holds no settings")
     for key in CHOSEN:

@@ -8,13 +8,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 import envs
-from dsac import checkpoint, commit
+from dsac import checkpoint, commit, files
 from dsac.config import ConfigError, to_tree
-from dsac.policy import Policy
+from dsac.plain_data import misfit
+from dsac.policy import Policy, restored
 from dsac.settings import EnvConfig, TrainConfig
 from envs.contract import VecEnv
 
@@ -22,10 +22,10 @@ from envs.contract import VecEnv
 def create(config: TrainConfig) -> Path:
     """Make the folder of a new run; starts within the same second get folders of their own."""
     parent = folder_of(config)
-    commit.make_folders(parent)
+    files.make_folders(parent)
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{config.seed}"
     run = next(run for run in candidates(parent / stem) if made(run))
-    commit.sync(parent)
+    files.sync(parent)
     return run
 
 
@@ -88,12 +88,15 @@ def load_policy(run: Path | str, which: str = "best", learner: int = 0) -> Polic
 def read_policy(run: Path, which: str, learner: int) -> tuple[Policy, dict[str, Any]]:
     """The best or the last policy of a run, and the manifest that says where it comes from.
 
-    Raises ConfigError when there is none, CheckpointError when its hash differs.
+    Raises ConfigError when there is none, CheckpointError when it is damaged.
     """
     folder = run / f"learner-{learner}" / which
     if not commit.present(folder):
         raise ConfigError(f"{run} has no {which} policy of learner {learner}")
     state, manifest = checkpoint.read(folder)
-    policy = Policy(state["description"])
-    policy.load_state_dict({name: torch.from_numpy(value) for name, value in state["parameters"].items()})
-    return policy.requires_grad_(False).eval(), manifest
+    if wrong := misfit({**manifest, "state": state}, {"env_steps": int, "state": {"description": dict}}):
+        raise commit.CheckpointError(f"{folder}: {wrong}")
+    try:
+        return restored(state["description"], state.get("parameters")), manifest
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise commit.CheckpointError(f"{folder}: no policy: {error}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from dsac import checkpoint
+from dsac import checkpoint, files
 from dsac.guard import Guard
 from dsac.logger import Logger
 from dsac.segments import Archive
@@ -53,11 +52,16 @@ class Saver:
             self.save(trainer)
             self.try_again_at = None
         except OSError as error:
+            files.refuse_gone(self.run)
             self.try_again_at = time.monotonic() + RETRY_SECONDS
             print(f"warning: {self.failure(trainer, error)}; trying again", file=sys.stderr)
 
     def follow(self, trainer: Trainer) -> None:
-        """After every block: let the archive have what settled, and make up for a save that failed."""
+        """After every block: let the archive have what settled, and make up for a save that failed.
+
+        Raises FileError where the run folder is gone.
+        """
+        files.refuse_gone(self.run)
         if self.archive:
             self.archive.follow()
         if self.try_again_at is not None and time.monotonic() >= self.try_again_at:
@@ -77,6 +81,7 @@ class Saver:
             if self.done != (step_of(trainer), self.evaluator.owed):
                 self.save(trainer)
         except OSError as error:
+            files.refuse_gone(self.run)
             raise OSError(f"{self.failure(trainer, error)}; resume from there") from error
 
     def save(self, trainer: Trainer) -> None:
@@ -114,7 +119,6 @@ class Saver:
         needed, free = (self.keep + 3) * state + replay, shutil.disk_usage(self.run).free
         if needed > free:
             raise OSError(
-                errno.ENOSPC,
                 f"{self.run}: the run will need about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: "
                 "make room, set runs= to another disk, or lower algo.replay_capacity or keep_checkpoints",
             )

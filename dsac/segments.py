@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from dsac.commit import Entry, check, make_folders, plain_name, read_checked, sync, write_file
+from dsac.commit import CheckpointError, Entry, check, plain_name, read_checked, write_file
+from dsac.files import is_folder, make_folder, sync
 from dsac.frames import CHUNK_BYTES, Chunk, Frames
 from dsac.replay_kernels import Integers
 
+LARGEST_HEADER = 4 << 20  # bytes: names, types and places of a file's arrays
 SUFFIX = ".safetensors"
 ON_THEIR_WAY = 2  # chunks copied and not written yet: more would cost memory, so the training waits
 
@@ -35,12 +37,14 @@ class Log(NamedTuple):
 
     def __iter__(self) -> Iterator[Any]:
         for name, entry in self.segments.items():
-            yield load(read_checked(self.folder / plain_name(name), entry))
+            yield arrays_of(read_checked(self.folder / plain_name(name), entry), self.folder / name)
         yield self.tail
 
     def check(self) -> None:
         """Raise CheckpointError unless every segment is what the manifest lists."""
         for name, entry in self.segments.items():
+            if not name.removesuffix(SUFFIX).isdecimal():
+                raise CheckpointError(f"{self.folder}: {name!r} is not the name of a segment")
             check(self.folder / plain_name(name), entry)
 
 
@@ -67,7 +71,8 @@ class Archive:
         """Hand what fills segments to the thread; call it after every block."""
         while self.frames.bytes_since(self.position) >= CHUNK_BYTES and not self.failed():
             start, stop = self.frames.next_chunk(self.position)
-            make_folders(self.folder)
+            make_folder(self.folder.parent)
+            make_folder(self.folder)
             wait([segment.entry for segment in self.segments[:-ON_THEIR_WAY]])
             name = f"{self.number:012d}{SUFFIX}"
             entry = self.writer.submit(write_segment, self.folder / name, self.frames.chunk(start, stop))
@@ -127,8 +132,19 @@ def written(path: Path, found: Log) -> Segment:
         return Segment(path.name, file.get_tensor("start"), file.get_tensor("stop"), entry)
 
 
+def arrays_of(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays in the content of a safetensors file, found at `path`. Raises CheckpointError where it is none."""
+    if len(content) < 8 or int.from_bytes(content[:8], "little") > LARGEST_HEADER:
+        raise CheckpointError(f"{path}: its header has no length that dsac writes")
+    try:
+        found: dict[str, np.ndarray] = load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return found
+
+
 def prune(folder: Path, listed: set[str]) -> None:
     """Unlink every segment that no manifest lists any more."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in listed:
+    for path in folder.iterdir() if is_folder(folder) else ():
+        if path.name not in listed and not is_folder(path):
             path.unlink()

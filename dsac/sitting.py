@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -11,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsac import checkpoint, machine, runs, sittings
+from dsac import checkpoint, files, machine, runs, sittings
 from dsac.commit import CheckpointError
 from dsac.config import ConfigError, modules_named, to_tree
 from dsac.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.guard import Guard
 from dsac.lock import RunLock
+from dsac.plain_data import misfit
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
@@ -47,7 +50,9 @@ def finished(run: Path, config: TrainConfig) -> Outcome | None:
         _, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
     except (CheckpointError, IndexError):
         return None  # the reasons come when it is read
-    if manifest["env_steps"] < config.total_env_steps or manifest.get("evaluation_owed", True):
+    if misfit(manifest, {"env_steps": int, "updates": int, "scores": [float], "evaluation_owed": bool}):
+        return None  # of a release that did not say all of it, or not whole
+    if manifest["env_steps"] < config.total_env_steps or manifest["evaluation_owed"]:
         return None
     print(f"{run} is finished: {manifest['env_steps']:,} env steps; a larger total_env_steps continues it")
     return Outcome(run, manifest["env_steps"], manifest["updates"], tuple(manifest["scores"]), FINISHED)
@@ -56,16 +61,41 @@ def finished(run: Path, config: TrainConfig) -> Outcome | None:
 def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The state that a run continues from and its manifest, the run locked; no state, and an empty manifest, for None.
 
-    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError.
+    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError, OSError.
     """
+    stack.push(lambda kind, error, trace: explain_full_disk(run or Path(config.runs), error))
     if run is None:
         return None, {"env_steps": 0, "step": None, "config": None}
+    files.refuse_linked_folders(run)
     stack.enter_context(closing(RunLock(run)))
-    state, manifest, reasons = checkpoint.newest(run / "checkpoints")
+    state, manifest, reasons = checkpoint.newest(run / "checkpoints", checkpoint.RUN)
+    curves, best = len(state["logger"]["curves"]), state["evaluator"]["best"].keys()
+    if curves != config.learners or best - {str(learner) for learner in range(curves)}:
+        raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
     for reason in reasons:
         print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
     sittings.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
     return state, {"config": None} | manifest
+
+
+def explain_full_disk(place: Path, error: BaseException | None) -> bool:
+    """Say of a full disk, beside the file that met it, what is safe and what to do; lets an error pass.
+
+    `place` is a run, or where a new one would have been. Raises OSError.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        saved = checkpoint.committed(place / "checkpoints")
+        step = int(saved[-1].name.removeprefix(checkpoint.PREFIX)) if saved else 0
+        safe = f"step {step:,} is safe, resume={place} goes on from it" if saved else "nothing is saved yet"
+        advice = "make room" if saved else "make room or set runs= to another disk"
+        raise OSError(f"{error}; {free_megabytes(place)} MB are free: {advice}; {safe}") from error
+    return False
+
+
+def free_megabytes(place: Path) -> str:
+    """Room on the disk of a path that may not be there yet."""
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    return f"{shutil.disk_usage(there).free / 1e6:,.0f}"
 
 
 def opened(
@@ -118,7 +148,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.load_state_dict(state)
     except EnvironmentFault:
         raise
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
 

@@ -15,8 +15,11 @@ from typing import Any
 
 from dsac import commit
 from dsac.config import to_tree
+from dsac.files import FileError, read_json
+from dsac.plain_data import misfit
 from dsac.settings import TrainConfig
 
+SITTING = {"at_step?": (int, None), "versions?": dict, "ended?": {"exit_code?": (int, None)}}
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
 GRACEFUL = (0, 75)  # exit codes of a sitting that ended as it should
 
@@ -57,10 +60,10 @@ def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | N
 def read(run: Path) -> list[dict[str, Any]]:
     """The sittings of a run, oldest first; none where run.json is missing or damaged, since training needs none."""
     try:
-        found = json.loads((run / "run.json").read_text())["sittings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(run / "run.json")
+    except FileError:
         return []
-    return [sitting for sitting in found if isinstance(sitting, dict)] if isinstance(found, list) else []
+    return found["sittings"] if misfit(found, {"sittings": [SITTING]}) is None else []
 
 
 def record(run: Path, sitting: Mapping[str, Any]) -> None:
@@ -70,7 +73,7 @@ def record(run: Path, sitting: Mapping[str, Any]) -> None:
 
 def record_end(run: Path, code: int | None, env_steps: int) -> None:
     """Say how the present sitting ended; no code where a defect ended it."""
-    *earlier, present = read(run)
+    *earlier, present = read(run) or [{}]
     write(run, [*earlier, {**present, "ended": {"exit_code": code, "env_steps": env_steps}}])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any
 
-import yaml
+from dsac.plain_data import parse_yaml
 
 HINTS: dict[type[Any], dict[str, Any]] = {}
 
@@ -28,8 +28,8 @@ def plain_value(text: str) -> Any:
     if text.lower() not in ("", "null", "true", "false") and not text.startswith(("[", "{", "'", '"')):
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         return text  # refused by the type of its field
     return [plain_value(str(entry)) for entry in value] if isinstance(value, list) else value
 
@@ -76,7 +76,7 @@ def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> 
     wanted = next(kind for kind in kinds if kind is not type(None))
     try:
         value = as_type(value, wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problems.append(f"{key}={shown(value)} must be {describe_type(wanted)}")
         return value
     if "options" in rule and value not in rule["options"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsac import commit
+from dsac import files
 from dsac.config import ConfigError
 from dsac.search_space import Choices, Range, Space
 from dsac.strict import lists, shown
@@ -59,7 +59,7 @@ class Study:
 
     def __init__(self, folder: Path, space: Space, sampler: str, pruner: str, record: Mapping[str, Any]) -> None:
         self.optuna, self.folder, self.space, self.sampler = optuna_module(), folder, space, sampler
-        commit.make_folders(folder)
+        files.make_folders(folder)
         self.stack = ExitStack()
         if not self.stack.enter_context(held(folder)):
             raise ConfigError(f"study={folder.name}: another process is at work on it")

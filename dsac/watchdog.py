@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dsac import files
+
 
 class Watchdog:
     """Writes stacks to `path` when the process dies of a fault, and whenever it was not called for `seconds`."""
 
     def __init__(self, path: Path, seconds: int) -> None:
         self.path, self.seconds = path, seconds
-        self.file = path.open("a")
+        self.file = files.append(path)
         self.was_enabled = faulthandler.is_enabled()
         self.called = -float("inf")
         faulthandler.enable(self.file)

@@ -440,3 +440,14 @@ def test_refusal_has_an_exit_code_of_its_own(
     write_with(monkeypatch, swap_joints)
     assert main([f"run={cheetah}", "episodes=0", "rows=256", f"out={tmp_path}/out"]) == REFUSED
     assert "error: policy.onnx holds another layer_2_weight than the policy" in capsys.readouterr().err
+
+
+def test_an_export_to_a_link_takes_its_place_and_leaves_where_it_led(cheetah: Path, tmp_path: Path):
+    """Catches `out=current` with current -> v1, which emptied v1: the robot's controller."""
+    first = exported(cheetah, out=tmp_path / "v1")
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    (tmp_path / "current").symlink_to("v1")
+    exported(cheetah, out=tmp_path / "current")
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    assert not (tmp_path / "current").is_symlink()
+    assert (tmp_path / "current" / "policy.h").is_file()

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
+    ["dsac.plain_data"],
     ["dsac.files"],
     ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
     [

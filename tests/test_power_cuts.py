@@ -71,7 +71,10 @@ def test_the_disk_forgets_what_was_not_flushed(tmp_path: Path):
         os.write(descriptor, b"careless")
         os.close(descriptor)
         assert left() == [{"b": b"old"}, {"b": b"carel"}, {"b": b"careless"}]
-        commit.write_file(tmp_path / "b", [b"x"])
+        descriptor = os.open(tmp_path / "b", os.O_WRONLY | os.O_TRUNC)
+        os.write(descriptor, b"x")
+        os.fsync(descriptor)
+        os.close(descriptor)
         (tmp_path / "d").mkdir()
         commit.write_file(tmp_path / "d" / "c", [b"y"])
         assert left() == [{"b": b"x"}, {"b": b"x", "d": None}, {"b": b"x", "d": None, "d/c": b"y"}]

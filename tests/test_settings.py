@@ -15,7 +15,7 @@ from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
 from dsac.config import compose, conf_folder, load
 from dsac.config_text import tree_of_lines
-from dsac.files import parse_yaml
+from dsac.plain_data import parse_yaml
 from dsac.settings import RULES, SECTIONS, TrainConfig, algorithm_rules
 from dsac.strict import flat, lists
 from dsac.sweep_plan import Planned

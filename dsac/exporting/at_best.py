@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from dsac.commit import CheckpointError, read_manifest
 from dsac.config import modules_named, to_tree
 from dsac.exporting.contract import safe_action, safe_action_warning
+from dsac.files import read_json
 from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
@@ -95,9 +95,9 @@ class ExportAtBest:
     def exported(self, learner: int) -> int | None:
         """The env steps of the policy that stands exported."""
         try:
-            table = (self.run / f"learner-{learner}" / "export-best" / "policy.json").read_text()
-            return int(json.loads(table)["env_steps"])
-        except (OSError, ValueError, KeyError):
+            table = read_json(self.run / f"learner-{learner}" / "export-best" / "policy.json")
+            return int(table["env_steps"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def start(self, learner: int) -> subprocess.Popen[str]:

@@ -83,6 +83,8 @@ def check_task(trained: Mapping[str, Any] | None, layers: Layers, spec: EnvSpec)
         before = (trained or {}).get("obs_names" if what == "observation" else "action_names", names)
         if len(names) != dim:
             raise ExportRefused(f"the policy has {dim} entries of {what}, {spec.id} has {len(names)}")
+        if len(before) != dim:
+            raise ExportRefused(f"the run names {len(before)} entries of {what}, its policy has {dim}")
         for index, (then, now) in enumerate(zip(before, names, strict=True)):
             if then != now:
                 raise ExportRefused(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac import controller
-from dsac.commit import make_folders, publish, remove, sync, write_file
+from dsac.commit import publish, write_file
 from dsac.config import ConfigError
 from dsac.evaluation import MOST_WORLDS, Score, worlds
 from dsac.exporting import c_header, onnx_graph
@@ -38,6 +38,7 @@ from dsac.exporting.runtimes import (
     torchscript_runtime,
 )
 from dsac.exporting.torchscript import Guarded, write_torchscript
+from dsac.files import make_folders, refuse_linked_folders, remove, sync
 from dsac.policy import Policy
 from dsac.runs import make_worlds, read_policy
 from dsac.saved_config import saved
@@ -63,6 +64,8 @@ def write_export(request: Request, named: Mapping[str, str], say: Callable[[str]
         onnx_graph.onnx_module()
     if "c" in request.formats:
         compiler()
+    if request.out is None:
+        refuse_linked_folders(run)
     policy, manifest = read_policy(run, request.which, request.learner)
     env_config = EnvConfig(**arguments)
     threads = None if request.episodes else 1  # without closed loops there is hardly anything to share out
@@ -178,7 +181,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        make_folders(folder.parent)
+        if folder.absolute().parent != parent:  # what was there at first and is gone is not made again
+            make_folders(folder.parent)
         publish(temporary, folder)
         sync(parent)
     finally:

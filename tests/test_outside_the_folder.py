@@ -1,0 +1,163 @@
+"""A run writes and removes in its own folder only, whatever links lie there, and makes no folder again that is gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disk import Disk, full
+from small_runs import only_run, small_config, small_words, stop_at, train
+
+from dsac import checkpoint, exit_codes, files, segments
+from dsac.lock import RunLock
+from dsac.train import main, run_sitting
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped half-way."""
+    runs = tmp_path_factory.mktemp("stopped")
+    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
+    return only_run(runs)
+
+
+@pytest.fixture
+def run(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of someone's own, with a folder in it."""
+    (tmp_path / "outside" / "inner").mkdir(parents=True)
+    for name in ("letter", "inner/photo", "000000000000.safetensors", "step-000000000001"):
+        (tmp_path / "outside" / name).write_text(name)
+    return tmp_path / "outside"
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder and what it holds."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+LINKS_TO_FILES = (
+    "lock", "stacks.log", ".config.yaml.partial", ".run.json.partial", "learner-0/metrics.csv",
+    "checkpoints/segments/000000000001.safetensors",
+)  # fmt: skip
+LINKS_TO_FOLDERS = (
+    "learner-0/last", "learner-0/.last.partial", "learner-0/.last.replaced", "learner-0/.best.partial",
+    "checkpoints/.step-000000000296.partial", "checkpoints/.step-000000000001",
+    "checkpoints/.step-000000000136.removed", "checkpoints/.step-000000000007.replaced",
+    "checkpoints/step-000000000500", "checkpoints/damaged-step-000000000600",
+)  # fmt: skip
+
+
+def test_links_in_a_run_folder_are_unlinked_and_never_walked_through(run: Path, outside: Path):
+    """Catches a link that makes a resumed run empty, overwrite or cut what lies elsewhere."""
+    before = contents(outside)
+    shutil.copytree(run / "checkpoints" / "step-000000000136", run / "checkpoints" / "step-000000000600")  # damaged
+    for names, target in ((LINKS_TO_FILES, outside / "letter"), (LINKS_TO_FOLDERS, outside)):
+        for name in names:
+            files.remove(run / name)
+            (run / name).parent.mkdir(exist_ok=True)
+            (run / name).symlink_to(target)
+    assert main([f"resume={run}"]) == exit_codes.FINISHED
+    assert contents(outside) == before
+    assert checkpoint.newest(run / "checkpoints")[1]["step"] == 296
+    standing = [path.name for path in (run / "checkpoints").rglob("*") if path.is_symlink()]
+    assert standing == ["step-000000000500"]  # which is no checkpoint, and nothing of ours
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "learner-0", "moments", "checkpoints/segments"])
+def test_a_folder_of_a_run_that_is_a_link_is_refused(
+    run: Path, outside: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a folder behind a link that is written to, and pruned of all that a run does not know."""
+    if name in ("checkpoints", "learner-0"):
+        shutil.copytree(run / name, outside / name)
+    files.remove(run / name)
+    (run / name).symlink_to(outside / name if name in ("checkpoints", "learner-0") else outside)
+    before = contents(outside)
+    assert main([f"resume={run}"]) == exit_codes.STORAGE
+    assert f"error: {run / name}: a link" in capsys.readouterr().err
+    assert contents(outside) == before
+
+
+def test_a_removal_and_a_prune_stay_in_their_folder(tmp_path: Path, outside: Path):
+    """Catches a removal that follows a link, at its root or below, and one that stumbles over what is no folder."""
+    before, odd = contents(outside), tmp_path / "odd"
+    (odd / "deep" / "deeper").mkdir(parents=True)
+    for place in (odd / "a", odd / "deep" / "b", odd / "deep" / "deeper" / "c", tmp_path / "link"):
+        place.symlink_to(outside)
+    (tmp_path / "file").touch()
+    for name in ("odd", "link", "file", "none"):
+        files.remove(tmp_path / name)
+    (tmp_path / "segments").symlink_to(outside)
+    segments.prune(tmp_path / "segments", set())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "segments"]
+    assert contents(outside) == before
+
+
+def test_a_pipe_where_a_file_is_appended_to_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches an open that waits for a reader, and a lock whose holder's name has no end."""
+    os.mkfifo(tmp_path / "lock")
+    lock = RunLock(tmp_path)
+    assert "lock was a link or no plain file, and was removed" in capsys.readouterr().err
+    assert (tmp_path / "lock").is_file()
+    lock.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed"])
+def test_a_run_folder_that_goes_ends_the_run_and_is_not_made_again(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a traceback, hours of training that cannot be saved, and a stub of a folder that looks like a run."""
+
+    def go(trainer: Any) -> None:
+        if trainer.env_steps >= 100 and list(tmp_path.glob("runs/*/*/*")):
+            if how == "deleted":
+                shutil.rmtree(only_run(tmp_path / "runs"))
+            else:
+                only_run(tmp_path / "runs").rename(tmp_path / "elsewhere")
+
+    def with_task(config: Any, run: Any, _: Any, bar: Any, stopping: Any) -> Any:
+        return run_sitting(config, run, [go], bar, stopping)
+
+    monkeypatch.setattr("dsac.train.run_sitting", with_task)
+    assert main(small_words(tmp_path / "runs")) == exit_codes.STORAGE
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "warning", "Trace"))]
+    assert "is gone" in line
+    assert "resume=<its new place>" in line
+    assert not list(tmp_path.glob("runs/*/*/*"))
+    if how == "renamed":
+        monkeypatch.undo()
+        assert main([f"resume={tmp_path / 'elsewhere'}"]) == exit_codes.FINISHED
+
+
+def test_a_disk_that_is_full_at_a_resume_says_what_is_safe_and_what_to_do(
+    run: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Catches "No space left on device" alone, whichever file of the start meets it first."""
+    for part in ("config.yaml", "run.json", "metrics.csv", "events"):
+        with Disk(run) as disk:
+            disk.before = lambda call, part=part: full(call) if "create" in call and part in call else None
+            assert main([f"resume={run}"]) == exit_codes.STORAGE
+        said = capsys.readouterr().err
+        assert "No space left on device" in said
+        assert f"MB are free: make room; step 170 is safe, resume={run} goes on from it" in said
+
+
+def test_a_curve_goes_on_where_an_older_events_file_was_removed(run: Path):
+    """Catches a number that follows from the count of files: the next one is taken, and the run cannot be resumed."""
+    folder = run / "learner-0"
+    (folder / "events.out.tfevents.000000").rename(folder / "events.out.tfevents.000007")
+    (folder / "events.out.tfevents.1700000000.host.1.0").touch()
+    assert main([f"resume={run}"]) == exit_codes.FINISHED
+    assert (folder / "events.out.tfevents.000008").stat().st_size > 0
