@@ -10,12 +10,10 @@ import dataclasses
 import fcntl
 import functools
 import json
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +21,7 @@ from dsac import checkpoint, commit
 from dsac.config import GROUPS, load, to_tree
 from dsac.config_text import read_config
 from dsac.fields import MACHINE, RECORD
-from dsac.files import LARGEST_LINE, plain_file
+from dsac.metrics import last_evaluation
 from dsac.progress import following
 from dsac.settings import SECTIONS, RayConfig, TrainConfig, of_kind
 from dsac.sittings import config_hash
@@ -31,7 +29,6 @@ from dsac.sittings import config_hash
 NOT_OF_A_RUN = frozenset(of_kind(MACHINE, RECORD))  # what two runs may differ in and yet be the same
 PATHS = ("env.xml", "init_from")
 LOCK_SECONDS, QUIET_SECONDS = 2.0, 2.0
-TAIL_BYTES = 1 << 16
 
 Section = TypeVar("Section", bound=Any)
 Chosen = tuple[Any, ...]  # the seed of a run, and what its config chooses by which modules are found
@@ -155,37 +152,6 @@ def progress(run: Path, config: TrainConfig) -> Found:
     scored = min(env_steps for env_steps, _ in latest)
     finished = min(saved, scored) >= config.total_env_steps
     return Found(run, saved, tuple(score for _, score in latest) if scored >= 0 else (), finished)
-
-
-def last_evaluation(path: Path) -> tuple[int, float]:
-    """(env steps, mean return) of the last evaluation in a metrics.csv; (-1, nan) before the first."""
-    try:
-        with plain_file(path) as file:
-            for line in lines_from_the_end(file):
-                fields = line.split(b",")
-                if len(fields) == 5 and fields[3] == b"eval/return":
-                    return int(fields[0]), float(fields[4])
-    except (OSError, ValueError):  # not there yet, or not what dsac writes
-        pass
-    return -1, float("nan")
-
-
-def lines_from_the_end(file: BufferedReader) -> Iterator[bytes]:
-    """The lines of a file from the last to the first, without what may be half written at its end."""
-    end, rest = file.seek(0, os.SEEK_END), b""
-    complete = False
-    while end > 0:
-        start = max(0, end - TAIL_BYTES)
-        file.seek(start)
-        first, *lines = (file.read(end - start) + rest).split(b"\n")
-        if not complete and lines:
-            lines, complete = lines[:-1], True
-        if len(first) > LARGEST_LINE:
-            raise ValueError("no line ends")
-        yield from reversed(lines)
-        end, rest = start, first
-    if complete:
-        yield rest
 
 
 @contextmanager

@@ -16,6 +16,10 @@ from dsac.published import SOURCE, STATISTIC, VERSIONS, published
 from dsac.scores import AXES, Estimate, Pair, Summary
 
 NOTHING = "-"
+FAILED = (
+    "A seed that failed counts in every column, from there on with the lowest return known of the task, and reaches no "
+    "threshold; how low that is depends on the runs beside it, so read its mean beside the number of failures."
+)
 MANY = 8  # groups of a task; of more, pairs and sentences are about the best DSAC-T and the few best others
 FEW = 5
 
@@ -64,7 +68,7 @@ def scores(env: str, summaries: Sequence[Summary], groups: Sequence[Group], refe
     rows = [
         [
             row.label,
-            str(row.seeds),
+            f"{row.seeds}, {row.failed} failed" if row.failed else str(row.seeds),
             f"{row.env_steps:,.0f}",
             spread(row.final),
             number(row.deviation),
@@ -83,6 +87,8 @@ def scores(env: str, summaries: Sequence[Summary], groups: Sequence[Group], refe
         f"{' or '.join(simulators)}; budget {' or '.join(budgets)}, the last evaluation at those in the table. In "
         "brackets 95% intervals over seeds, sd their standard deviation."
     ]
+    if any(row.failed for row in summaries):
+        notes.append(FAILED)
     if reference and (found := published(env)):
         rows += [
             [
@@ -228,7 +234,8 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     by_label = {row.label: row for row in summaries}
     ours = subject(groups, summaries, pairs)
     plural = "" if ours.seeds == 1 else "s"
-    lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}."]
+    failed = f", of which {ours.failed} failed" if ours.failed else ""
+    lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}{failed}."]
     others = beside(ours, pairs)
     if len(groups) > MANY:
         others.sort(key=lambda pair: by_label[pair.other].final.value, reverse=True)
@@ -236,12 +243,17 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     for pair in told:
         other = by_label[pair.other]
         lines.append(
-            f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
+            f"Against {other.label}, at {spread(other.final)}{lost(other)}: {pair.verdict}; its run ends higher with "
             f"probability {spread(pair.probability)}, "
             f"in {duration(ours.seconds)} against {duration(other.seconds)}."
         )
     left = len(others) - len(told)
     return [*lines, f"{left} more: {env}, who beats whom."] if left else lines
+
+
+def lost(row: Summary) -> str:
+    """How many of a method's seeds failed, where any did."""
+    return f" with {row.failed} of {row.seeds} seeds failed" if row.failed else ""
 
 
 def screen(table: Table) -> str:
