@@ -48,9 +48,9 @@ def continued(run: Run, lowest: float, until: float | None, usual: Array) -> Run
     budget = float(run.settings["total_env_steps"])
     end = budget if until is None else min(budget, until)
     known = float(run.env_steps[-1]) if len(run.returns) else 0.0
-    failed_at = min(max(run.ended_at, known, 1.0), max(end, known))
+    end, failed_at = max(end, known), max(run.ended_at, known)
     pace = pace_of(run) if len(run.returns) else usual
-    env_steps = np.unique([failed_at, max(end, known)])
+    env_steps = np.unique([min(max(failed_at, 1.0), end), end])
     tail = {
         "env_steps": env_steps,
         "updates": env_steps * pace[0],

@@ -54,8 +54,9 @@ class Group:
 
     @property
     def updates_per_env_step(self) -> float:
-        """Gradient steps per env step, as measured."""
-        return float(np.mean([run.updates[-1] / run.env_steps[-1] for run in self.runs]))
+        """Gradient steps per env step, as measured; not a number where all runs failed."""
+        measured = [run.updates[-1] / run.env_steps[-1] for run in self.runs if run.failure is None]
+        return float(np.mean(measured)) if measured else math.nan
 
     @property
     def failed(self) -> int:

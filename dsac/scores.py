@@ -42,7 +42,7 @@ class Summary:
     deviation, best_deviation   standard deviation over seeds of the final and the best score (n - 1)
     threshold, reached  a return, and how many seeds had an evaluation at or above it
     steps_to, seconds_to        median over seeds of when the first one was; infinite where half of them had none
-    seconds             median wall time of a whole run, of those that did not fail where there is one
+    seconds             median wall time of a whole run, of those that did not fail
     rates               env steps and updates a second of one learner, mean over seeds
     """
 
@@ -137,7 +137,7 @@ def summarise(group: Group, by: str, threshold: float) -> Summary:
     areas = np.array([statistics.area_under_curve(getattr(run, by), run.returns) for run in runs])
     steps = [reached(run, run.env_steps, threshold) for run in runs]
     seconds = [reached(run, run.wall_time, threshold) for run in runs]
-    ended = [run for run in runs if run.failure is None] or runs
+    whole = [run.wall_time[-1] for run in runs if run.failure is None]
     known = [run.rates for run in runs if run.rates]
     return Summary(
         env=group.env,
@@ -156,7 +156,7 @@ def summarise(group: Group, by: str, threshold: float) -> Summary:
         reached=int(np.isfinite(steps).sum()),
         steps_to=median(steps),
         seconds_to=median(seconds),
-        seconds=float(np.median([run.wall_time[-1] for run in ended])),
+        seconds=float(np.median(whole)) if whole else math.nan,
         rates={key: float(np.mean([rates[key] for rates in known])) for key in known[0]} if known else {},
     )
 

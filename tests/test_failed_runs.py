@@ -102,6 +102,19 @@ def test_a_run_still_in_training_is_no_failure(tmp_path: Path):
     assert (row["seeds"], row["failed"]) == (1, 0)
 
 
+def test_a_method_whose_every_seed_failed(tmp_path: Path):
+    """Catches costs made up for runs that nobody measured."""
+    made_seeds(tmp_path / "runs", "sac", [10.0, 20.0])
+    for seed in (0, 1):
+        run = without_evaluation(made_run(tmp_path / "runs", "ppo", (1.0,), BUDGET, seed=seed))
+        end_with(run, exit_codes.NUMERICAL, 0)
+    report = compare(tmp_path / "runs", out=tmp_path, curves=False)
+    row = report["scores"][1]
+    assert (row["failed"], row["final"]["value"], row["seconds"], row["reached"]) == (2, 0.0, None, 0)
+    assert "| PPO | 8 | - | 0.00" in (tmp_path / "tables.md").read_text()
+    assert any("failed at 0 env steps" in line for line in report["remarks"])
+
+
 def test_until_before_the_failure_knows_nothing_of_it(runs: Path):
     """Catches a run that counts as failed where it had not failed yet, and one that does not where it had."""
     found, _ = results.read([runs])
