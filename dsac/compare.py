@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dsac import calibration, comparison, figures, report, results, tables
+from dsac import calibration, comparison, escapes, figures, report, results, tables
 from dsac.callable_module import make_callable
 from dsac.comparison import Comparison
 from dsac.config import ConfigError, refuse_shadowed_envs
+from dsac.escapes import printable
 from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
 from dsac.progress import following
@@ -132,7 +133,7 @@ def conclude(
     answers = [tables.answer(env, *found.of(env)) for env in found.tasks]
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    remarks = [f"- {remark}\n" for remark in found.remarks]
+    remarks = [f"- {escapes.markdown(remark)}\n" for remark in found.remarks]
     (out / TABLES).write_text("\n".join([*map(tables.markdown, every), *remarks]))
     numbers = {name: getattr(found, part) for name, part in NUMBERS.items()} | {"critics.csv": critics}
     files = [out / TABLES]
@@ -149,9 +150,9 @@ def conclude(
         used = {run.name for group in found.groups for run in group.runs}
         results.write_committed(Path(config.commit), [run for run in runs if run.name in used])
     if not quiet:
-        print("\n".join([*map(tables.screen, every), *(line for lines in answers for line in lines), ""]))
+        print("\n".join([*map(tables.screen, every), *(printable(line) for lines in answers for line in lines), ""]))
         for remark in found.remarks:
-            print(f"note: {remark}")
+            print(f"note: {printable(remark)}")
         if config.curves is None and not drawn:
             print(f"note: {figures.MISSING_EXTRA}")
         print(f"written to {out}: {', '.join(path.name for path in files)}")

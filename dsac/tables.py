@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from dsac.calibration import SAMPLES, STATES, Calibration
 from dsac.comparison import Comparison, Overall
+from dsac.escapes import csv_cell, printable
+from dsac.escapes import markdown as escaped
 from dsac.groups import NAMES, Group
 from dsac.published import SOURCE, STATISTIC, VERSIONS, published
 from dsac.scores import AXES, Estimate, Pair, Summary
@@ -258,20 +260,20 @@ def lost(row: Summary) -> str:
 
 def screen(table: Table) -> str:
     """A table for a terminal: the first column to the left, numbers to the right."""
-    lines = [table.columns, *table.rows]
+    lines = [[printable(cell) for cell in line] for line in (table.columns, *table.rows)]
     first, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     body = [
         "  ".join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], widths, strict=True))])
         for line in lines
     ]
-    return "\n".join([table.heading, "-" * len(body[0]), *body, *table.notes]) + "\n"
+    return "\n".join([printable(table.heading), "-" * len(body[0]), *body, *map(printable, table.notes)]) + "\n"
 
 
 def markdown(table: Table) -> str:
-    """A table for a page: vertical bars in cells are escaped."""
+    """A table for a page."""
     lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([f"### {table.heading}", body, *table.notes]) + "\n"
+    body = "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)
+    return "\n\n".join([f"### {escaped(table.heading)}", body, *map(escaped, table.notes)]) + "\n"
 
 
 def as_csv(rows: Sequence[Any]) -> str:
@@ -281,7 +283,7 @@ def as_csv(rows: Sequence[Any]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, keys, lineterminator="\n")
     table.writeheader()
-    table.writerows(flat)
+    table.writerows({key: csv_cell(value) for key, value in row.items()} for row in flat)
     return text.getvalue()
 
 

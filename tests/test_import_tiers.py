@@ -17,7 +17,15 @@ TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py"
 TIERS = [
     ["dsac.plain_data"],
     ["dsac.files"],
-    ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    [
+        "dsac.data",
+        "dsac.distributions",
+        "dsac.returns",
+        "dsac.available_memory",
+        "dsac.escapes",
+        "dsac.fields",
+        "dsac.strict",
+    ],
     [
         "dsac.callable_module",
         "dsac.commit",
