@@ -192,7 +192,8 @@ def shown_rates(rates: Sequence[Rate]) -> list[list[str]]:
 
 def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown without a heading."""
-    return tables.markdown(tables.Table("", "-", columns, rows)).partition("\n\n")[2]
+    text = tables.markdown(tables.Table("", "-", columns, rows)).partition("\n\n")[2]
+    return text.replace("\\](", "](")  # the links of this page are its own
 
 
 def chapter(env: str, entries: Sequence[Entry], places: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from dsac import tables
 from dsac.groups import Group
-from dsac.results import CURVES, Run
+from dsac.results import Run
+from dsac.run_files import CURVES
 from dsac.scores import Curve, curve
 
 REACHED = 0.95  # of the way is there, as in dsac.groups: another cadence of evaluation

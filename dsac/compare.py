@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dsac import calibration, comparison, figures, report, results, tables
+from dsac import calibration, comparison, figures, plain_text, report, results, tables
 from dsac.callable_module import make_callable
 from dsac.comparison import Comparison
 from dsac.config import ConfigError, refuse_shadowed_envs
 from dsac.exit_codes import FINISHED, entered
 from dsac.fields import at_least, choice
-from dsac.plain_text import on_screen
+from dsac.plain_text import printable
 from dsac.progress import following
 from dsac.results import Run
 from dsac.scores import AXES
@@ -133,7 +133,7 @@ def conclude(
     answers = [tables.answer(env, *found.of(env)) for env in found.tasks]
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    remarks = [f"- {remark}\n" for remark in found.remarks]
+    remarks = [f"- {plain_text.markdown(remark)}\n" for remark in found.remarks]
     (out / TABLES).write_text("\n".join([*map(tables.markdown, every), *remarks]))
     numbers = {name: getattr(found, part) for name, part in NUMBERS.items()} | {"critics.csv": critics}
     files = [out / TABLES]
@@ -150,10 +150,9 @@ def conclude(
         used = {run.name for group in found.groups for run in group.runs}
         results.write_committed(Path(config.commit), [run for run in runs if run.name in used])
     if not quiet:
-        shown = "\n".join([*map(tables.screen, every), *(line for lines in answers for line in lines), ""])
-        print("\n".join(map(on_screen, shown.split("\n"))))
+        print("\n".join([*map(tables.screen, every), *(printable(line) for lines in answers for line in lines), ""]))
         for remark in found.remarks:
-            print(on_screen(f"note: {remark}"))
+            print(f"note: {printable(remark)}")
         if config.curves is None and not drawn:
             print(f"note: {figures.MISSING_EXTRA}")
         print(f"written to {out}: {', '.join(path.name for path in files)}")

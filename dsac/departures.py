@@ -11,7 +11,7 @@ from dsac.config import choices, compose
 from dsac.settings import EnvConfig
 from dsac.strict import flat, shown
 
-LEFT_OUT = ("seed", "runs", "resume", "experiment")
+LEFT_OUT = ("seed", "runs", "resume", "experiment")  # a command that makes a run again says these in another way
 
 
 def chosen(settings: Mapping[str, Any]) -> dict[str, str]:

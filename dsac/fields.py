@@ -1,26 +1,50 @@
-"""Config fields that know their range, so that the loader can refuse a wrong value before anything is built."""
+"""Config fields that know what a value may be, and what it is a setting of.
+
+The range lets the loader refuse a wrong value before anything is built. The kind says what a setting decides, and
+`change` whether it may differ when a run is resumed; dsac.settings makes every list of settings from the two.
+"""
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import MISSING, field
 from typing import Any
 
+# What a setting decides.
+TASK = "task"  # what is to be learned
+LEARNING = "learning"  # how it is learned
+SAMPLE = "sample"  # which of the runs that differ in nothing else
+MEASURE = "measure"  # how far a run goes, and how it is measured
+MACHINE = "machine"  # how a machine carries it out
+RECORD = "record"  # what is written about it, and where
+KINDS = (TASK, LEARNING, SAMPLE, MEASURE, MACHINE, RECORD)
+IDENTITY = (TASK, LEARNING, SAMPLE, MEASURE)  # two runs that are equal in these are the same run
 
-def between(default: Any, low: float, high: float) -> Any:
+# Whether it may differ when a run is resumed.
+FREE = "free"
+DECLARED = "declared"  # with allow_change=true
+FIXED = "fixed"  # the saved state is made for it
+
+
+def setting(default: Any = MISSING, **rule: Any) -> Any:
+    """A setting of any value of its type."""
+    return field(default=default, metadata=rule)
+
+
+def between(default: Any, low: float, high: float, **rule: Any) -> Any:
     """A number in the closed interval [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
+    return field(default=default, metadata={"low": low, "high": high, **rule})
 
 
-def at_least(default: Any, low: float) -> Any:
+def at_least(default: Any, low: float, **rule: Any) -> Any:
     """A number of at least `low`."""
-    return field(default=default, metadata={"low": low})
+    return field(default=default, metadata={"low": low, **rule})
 
 
-def positive(default: Any) -> Any:
+def positive(default: Any, **rule: Any) -> Any:
     """A number above zero."""
-    return field(default=default, metadata={"above": 0})
+    return field(default=default, metadata={"above": 0, **rule})
 
 
-def choice(default: str, *options: str) -> Any:
+def choice(default: str, *options: str, **rule: Any) -> Any:
     """One of a few words."""
-    return field(default=default, metadata={"options": options})
+    return field(default=default, metadata={"options": options, **rule})

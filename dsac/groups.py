@@ -15,13 +15,17 @@ import numpy as np
 
 from dsac.config import ConfigError, choices
 from dsac.departures import departures, heeds_experiments
-from dsac.results import CURVES, NO_MATTER, Run
-from dsac.settings import RayConfig, TrainConfig
+from dsac.failures import counted, lowest_returns
+from dsac.fields import FREE, MEASURE, TASK
+from dsac.results import NO_MATTER, Run
+from dsac.run_files import CURVES
+from dsac.settings import RayConfig, TrainConfig, of_kind, that_change
 
 NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
-TASK = ("env.id", "env.xml", "env.task", "env.randomise", "env.flatten", "env.max_episode_steps")
-LENGTHS = ("total_env_steps", "eval_every_env_steps")  # said only where two groups differ in nothing else
+SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
+LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
 WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
+REACHED = 0.95
 AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
 # What a setting was before it came into being: what it is by default.
 DEFAULTS = {
@@ -50,8 +54,14 @@ class Group:
 
     @property
     def updates_per_env_step(self) -> float:
-        """Gradient steps per env step, as measured."""
-        return float(np.mean([run.updates[-1] / run.env_steps[-1] for run in self.runs]))
+        """Gradient steps per env step, as measured; not a number where all runs failed."""
+        measured = [run.updates[-1] / run.env_steps[-1] for run in self.runs if run.failure is None]
+        return float(np.mean(measured)) if measured else math.nan
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed."""
+        return sum(run.failure is not None for run in self.runs)
 
     def different(self, other: Group) -> list[str]:
         """What keeps this group from being compared with another: "budget: 1,000,000 and 300,000 env steps"."""
@@ -64,11 +74,14 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
     """Group runs by task, algorithm and settings; `until` cuts all at so many env steps,
     and AS_FAR_AS_EACH takes each as far as it has come.
 
-    Returns the groups, tasks in order and DSAC-T first, and a remark for each run that was left out: unfinished, or
-    the same seed of the same settings once more, which is no independent run. Raises ConfigError where none is left.
+    Returns the groups, tasks in order and DSAC-T first, and a remark for each run that failed, which counts, or was
+    left out: unfinished, or the same seed of the same settings once more, which is no independent run. Raises
+    ConfigError where none is left.
     """
     remarks: list[str] = []
-    whole = [cut for run in runs if (cut := trimmed(run, until, remarks)) is not None]
+    runs = list(runs)
+    lowest = lowest_returns(runs)
+    whole = [cut for run in runs if (cut := trimmed(run, until, lowest, remarks)) is not None]
     if not whole:
         raise ConfigError(*remarks, "no run to compare; until=<env steps> compares what there is up to there")
     members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
@@ -80,7 +93,7 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
             env,
             algorithm,
             labels[env, algorithm, same],
-            tuple(unique_seeds(found, labels[env, algorithm, same], remarks)),
+            tuple(unique_seeds(counted(found, lowest[env], until), labels[env, algorithm, same], remarks)),
             shared(found[0]),
             alike(found[0], until),
         )
@@ -91,23 +104,38 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
         "were no longer finite; it counts with what it then scored"
         for one in groups
         for run in one.runs
-        if run.frozen_at is not None
+        if run.frozen_at is not None and run.failure is None
+    ]
+    remarks += [
+        f"{one.env} {one.label}: seed {run.seed} failed at {run.ended_at:,.0f} env steps, {run.failure}; from there on "
+        f"it counts with the lowest return known of the task, {lowest[one.env]:,.1f}"
+        for one in groups
+        for run in one.runs
+        if run.failure is not None
     ]
     return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
 
 
-def trimmed(run: Run, until: float | None, remarks: list[str]) -> Run | None:
-    """A finished run, or a run up to `until` env steps; None, with a remark, where it does not reach as far.
+def trimmed(run: Run, until: float | None, lowest: Mapping[str, float], remarks: list[str]) -> Run | None:
+    """A finished or failed run, or a run up to `until` env steps; None, with a remark, where it does not reach as far.
 
-    A run that lacks less than 5% of the way reaches it: its last evaluation is then that of another cadence.
+    A run that lacks less than 5% of the way reaches it: its last evaluation is then that of another cadence. One that
+    failed later than that had not failed there.
     """
-    last, goal = run.env_steps[-1], until or run.settings["total_env_steps"]
-    if until == AS_FAR_AS_EACH or (until is None and run.finished):
-        return run
-    kept = run.env_steps <= goal
-    if until is not None and kept.any() and last >= 0.95 * goal:
-        return dataclasses.replace(run, **{name: getattr(run, name)[kept] for name in CURVES})
-    remarks.append(f"{run.env} {run.algorithm} {run.name}: left out at {last:,.0f} of {goal:,} env steps")
+    which, budget = f"{run.env} {run.algorithm} {run.name}", run.settings["total_env_steps"]
+    last, goal = run.env_steps[-1] if len(run.env_steps) else 0, until or budget
+    if until == AS_FAR_AS_EACH or (until is None and run.finished and run.failure is None):
+        there = run
+    elif until is not None and last >= REACHED * goal and (kept := run.env_steps <= goal).any():
+        there = dataclasses.replace(run, failure=None, **{name: getattr(run, name)[kept] for name in CURVES})
+    elif run.failure is not None and budget >= REACHED * goal:
+        there = run
+    else:
+        remarks.append(f"{which}: left out at {last:,.0f} of {goal:,} env steps{run.ending}")
+        return None
+    if there.failure is None or run.env in lowest:
+        return there
+    remarks.append(f"{which}: failed, {run.failure}; left out, since no return of the task is known")
     return None
 
 
@@ -129,7 +157,7 @@ def shared(run: Run) -> dict[str, Any]:
     """
     settings = {**DEFAULTS, **run.settings}
     idle = [key for key in settings if key.startswith("ray.")] if settings["collect"] == "local" else []
-    left_out = (*NO_MATTER, *idle, "experiment", "total_env_steps")
+    left_out = (*NO_MATTER, *idle, "total_env_steps")
     return {key: value for key, value in sorted(settings.items()) if key not in left_out and value is not None}
 
 
@@ -142,7 +170,8 @@ def simulator(run: Run) -> str:
 
 def alike(run: Run, until: float | None) -> dict[str, str]:
     """What another group must share to be compared with."""
-    task = {key: run.settings[key] for key in TASK if run.settings.get(key)}
+    told = [key for key in of_kind(TASK) if key not in SAID_ELSEWHERE and run.settings.get(key)]
+    task = {key: run.settings[key] for key in told}
     budget = until or run.settings["total_env_steps"]
     return {
         "task": " ".join([run.env, *(f"{key}={value}" for key, value in task.items())]),

@@ -26,13 +26,14 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dsac import files
 from dsac.config import to_tree
+from dsac.fields import RECORD
 from dsac.plain_text import warn
 from dsac.progress import ProgressBar
-from dsac.settings import TrainConfig
+from dsac.settings import TrainConfig, of_kind
 from dsac.strict import flat, shown
 from dsac.trainer import Trainer
 
-BOOKKEEPING = ("runs", "learners", "threads", "keep_checkpoints", "log_every_env_steps", "checkpoint_every_env_steps")
+BOOKKEEPING = {"learners", *of_kind(RECORD)} - {"experiment"}  # no column of the table of hyperparameters
 EVENTS = "events.out.tfevents."
 HEADER = "env_steps,updates,wall_time,tag,value\n"
 

@@ -123,15 +123,20 @@ class ProgressBar:
         return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
 
 
-def following(title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-    """Hand items on under a bar: how many of `total` are done, how long the rest takes; elsewhere a line each."""
+def following(title: str, items: Iterable[Item], total: int, quiet_seconds: float = 0.0) -> Iterator[Item]:
+    """Hand items on under a bar: how many of `total` are done, how long the rest takes; elsewhere a line each.
+
+    quiet_seconds: elsewhere nothing for so long, and then not more than a line in that time
+    """
     console = Console(file=sys.stderr)
     columns = (TextColumn(title), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    said = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=quiet_seconds > 0) as progress:
         task = progress.add_task(title, total=total)
         for done, item in enumerate(items, 1):
             progress.update(task, completed=done)
-            if not console.is_terminal:
+            if not console.is_terminal and time.monotonic() - said >= quiet_seconds:
+                said = time.monotonic()
                 console.print(f"{title} {done}/{total}", highlight=False)
             yield item
 

@@ -1,17 +1,19 @@
 """The evaluations of runs, read from run folders or from a folder that was made of them to be committed.
 
 A committed folder holds `evaluations.csv`, one evaluation a row, and `runs.json`, what each run was: its settings,
-versions and rates. What is read from either is the same.
+versions and rates. What is read from either is the same. Folders may come from anyone: one that is odd is left out and
+named, and the others are compared.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,30 +23,48 @@ from numpy.typing import NDArray
 
 import envs
 from dsac.config import ConfigError
-from dsac.saved_config import saved
-from dsac.strict import flat
+from dsac.fields import MACHINE, RECORD, SAMPLE
+from dsac.files import FileError, read_json, read_lines
+from dsac.plain_data import misfit
+from dsac.progress import following
+from dsac.run_files import (
+    CRITICS,
+    CURVES,
+    DEFECT,
+    SITTING,
+    critics_of,
+    curves_of,
+    disordered,
+    facts_of,
+    settings_of,
+    unfit,
+)
+from dsac.settings import of_kind
 
-SCORE, FROZEN = "eval/return", "train/frozen"
-RATES = {"env_steps": "rate/env_steps_per_second", "updates": "rate/updates_per_second"}
 CALIBRATION = "calibration.json"
 EVALUATIONS, RUNS = "evaluations.csv", "runs.json"
-CURVES = ("env_steps", "updates", "wall_time", "returns")
 COLUMNS = ("run", *CURVES)
-FACTS = ("versions", "git_revision", "device", "cpu", "cores", "threads")
 FORMAT = 1
+LARGEST_COMMITTED = 1 << 28  # bytes
 # What neither moves returns nor how they are measured; the seed is what runs of a group differ in.
-NO_MATTER = (
-    "seed", "learners", "device", "threads", "accelerate", "runs", "resume", "log_every_env_steps",
-    "checkpoint_every_env_steps", "keep_checkpoints", "eval.video", "export.at_best", "export.safe_action",
-    "stall_seconds", "resumes_without_progress", "ray.address", "ray.cpus", "ray.silent_seconds",
-)  # fmt: skip
+NO_MATTER = (*of_kind(SAMPLE, MACHINE, RECORD), "resume")
+# Exit codes (dsac.exit_codes) that say something of what was run, and those of a run that may go on.
+DIVERGED = 4
+FAILURES = {DEFECT: "a defect ended it", 3: "its environment failed", DIVERGED: "its numbers were no longer finite"}
+NO_FAULT = (0, 75)
+QUIET_SECONDS = 2.0
+ENTRY = {
+    "name": str, "learner": int, "seed": int, "settings": str, "facts": {**SITTING, "ended?": None},
+    "rates": {str: float}, "calibration": (CRITICS, None), "frozen_at?": (float, None),
+    "exit_code?": int, "ended_at?": float,
+}  # fmt: skip
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Run:
-    """The evaluations of one seed.
+    """The evaluations of one seed; none where it failed before the first.
 
     name         <time>-seed<seed>/learner-<i>
     folder       the run folder; None where the run was read from a committed folder
@@ -54,6 +74,9 @@ class Run:
     env_steps, updates, wall_time, returns  (K,), in env steps, gradient steps, seconds and the task's reward
     calibration  what dsac.calibration found, where it was asked
     frozen_at    env steps at which a learner whose numbers were no longer finite was taken out of training
+    exit_code    how the newest sitting ended; None while it goes on, and where it was killed
+    ended_at     env steps at which it did
+    failure      why it failed, which counts against it; None for a run that did not, or not yet
     """
 
     name: str
@@ -68,6 +91,9 @@ class Run:
     returns: Array
     calibration: Mapping[str, Any] | None = None
     frozen_at: float | None = None
+    exit_code: int | None = None
+    ended_at: float = 0.0
+    failure: str | None = None
 
     @property
     def seed(self) -> int:
@@ -81,90 +107,104 @@ class Run:
     def env(self) -> str:
         """The task with its version: Humanoid-v5, the Gymnasium id, or the module of a task of one's own."""
         name = str(self.settings["env.name"])
-        return envs.resolve(name) if name in envs.TASKS else str(self.settings["env.id"] or self.settings["env.task"])
+        return (
+            envs.resolve(name) if name in envs.TASKS else str(self.settings["env.id"] or self.settings.get("env.task"))
+        )
 
     @property
     def finished(self) -> bool:
-        return bool(self.env_steps[-1] >= self.settings["total_env_steps"])
+        return bool(len(self.env_steps) and self.env_steps[-1] >= self.settings["total_env_steps"])
+
+    @property
+    def ending(self) -> str:
+        """How a run ended for reasons that count neither for nor against it: " (it ended with exit 5)"."""
+        return "" if self.exit_code in (None, *NO_FAULT) else f" (it ended with exit {self.exit_code})"
+
+
+def judged(run: Run) -> Run:
+    """A run with its failure, if it ended with one: before its last evaluation, or with numbers that are not finite."""
+    if run.exit_code not in FAILURES or (run.finished and run.exit_code != DIVERGED):
+        return run
+    return dataclasses.replace(run, failure=FAILURES[run.exit_code])
 
 
 def read(places: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Every run at or below some folders, each once, and a line for each that has no evaluation yet.
+    """Every run at or below some folders, each once, and a line for each that is left out: odd, or without evaluation.
 
-    Raises ConfigError where there is no run, or a file cannot be read.
+    Raises ConfigError where there is no run.
     """
     runs: dict[tuple[str, bytes], Run] = {}
     remarks: list[str] = []
     for place in places:
-        found = [*read_committed(place), *read_folders(place, remarks)]
+        before = len(remarks)
+        folders = list(folders_of_runs(place))
+        found: list[Run] = []
+        for folder in following("reading runs", folders, len(folders), quiet_seconds=QUIET_SECONDS):
+            try:
+                committed = (folder / EVALUATIONS).exists()
+                found += read_committed(folder) if committed else read_folder(folder, remarks)
+            except (ConfigError, FileError) as error:
+                reason = " ".join(str(error).split()).replace(f"{folder}{os.sep}", "")
+                remarks.append(f"{folder.name}: left out, {reason}")
         if not found:
             problem = "no such folder" if not place.is_dir() else "no run with an evaluation at or below it"
-            raise ConfigError(f"runs={place}: {problem}")
+            raise ConfigError(f"runs={place}: {problem}", *remarks[before:])
         runs = {(run.name, run.returns.tobytes()): run for run in found} | runs
     return list(runs.values()), remarks
 
 
-def read_folders(place: Path, remarks: list[str]) -> list[Run]:
-    """The runs whose folders lie at or below a folder."""
+def folders_of_runs(place: Path) -> Iterator[Path]:
+    """The folders at or below a place that hold a run, or committed evaluations, in order; what is in a run is not
+    looked through.
+    """
+    for folder, names, files in os.walk(place):
+        names.sort()
+        a_run = "config.yaml" in files and any(name.startswith("learner-") for name in names)
+        if a_run or EVALUATIONS in files:
+            yield Path(folder)
+        if a_run:
+            names.clear()
+
+
+def read_folder(folder: Path, remarks: list[str]) -> list[Run]:
+    """The learners of a run folder, those without an evaluation named. Raises ConfigError, FileError."""
+    settings, (facts, exit_code, ended_at) = settings_of(folder), facts_of(folder)
     runs = []
-    for config in sorted(place.rglob("config.yaml")):
-        learners = sorted(config.parent.glob("learner-*/metrics.csv"), key=lambda path: learner_of(path.parent))
-        if not learners:
-            continue
-        settings, facts = flat(saved(config.parent, {}, uses=())), read_facts(config.parent)
-        for path in learners:
-            run = read_learner(path, config.parent, settings, facts)
-            if run is None:
-                remarks.append(f"{config.parent.name}, {path.parent.name}: no evaluation yet, left out")
-            else:
-                runs.append(run)
+    for learner, path in learners_of(folder, settings, remarks):
+        curves, rates, frozen_at = curves_of(path)
+        run = Run(
+            name=f"{folder.resolve().name}/{path.parent.name}",
+            folder=folder,
+            learner=learner,
+            settings=settings,
+            facts=facts,
+            rates=rates,
+            **curves,
+            calibration=critics_of(path.with_name(CALIBRATION)),
+            frozen_at=frozen_at,
+            exit_code=exit_code,
+            ended_at=ended_at,
+        )
+        run = judged(run)
+        if len(run.returns) or run.failure:
+            runs.append(run)
+        else:
+            remarks.append(f"{folder.name}, {path.parent.name}: no evaluation yet, left out{run.ending}")
     return runs
 
 
-def learner_of(folder: Path) -> int:
-    """3 for learner-3."""
-    return int(folder.name.removeprefix("learner-"))
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What run.json says of the newest sitting. Raises ConfigError where it cannot be read."""
-    try:
-        sittings = json.loads((folder / "run.json").read_text())["sittings"]
-        facts = {key: sittings[-1].get(key) for key in FACTS}
-        simulators = [sitting["versions"]["mujoco"] for sitting in sittings]
-        facts["versions"]["mujoco"] = " then ".join(dict.fromkeys(simulators))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder / 'run.json'} says not what made the run: {error!r}") from error
-    return facts
-
-
-def read_learner(path: Path, folder: Path, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Run | None:
-    """The evaluations in a learner's metrics.csv; None without one. Raises ConfigError for a row that is none."""
-    tags = (SCORE, FROZEN, *RATES.values())
-    rows: dict[str, list[list[float]]] = {tag: [] for tag in tags}
-    with path.open(newline="") as file:
-        for line in file:
-            if any(f",{tag}," in line for tag in tags):
-                fields = line.rstrip("\n").split(",")
-                rows[fields[3]].append(numbers([*fields[:3], fields[4]], path))
-    if not rows[SCORE]:
-        return None
-    calibration = path.with_name(CALIBRATION)
-    env_steps, updates, wall_time, returns = np.array(rows[SCORE]).T
-    return Run(
-        name=f"{folder.resolve().name}/{path.parent.name}",
-        folder=folder,
-        learner=learner_of(path.parent),
-        settings=settings,
-        facts=facts,
-        rates={key: statistics.median(row[3] for row in rows[tag]) for key, tag in RATES.items() if rows[tag]},
-        env_steps=env_steps,
-        updates=updates,
-        wall_time=wall_time,
-        returns=returns,
-        calibration=json.loads(calibration.read_text()) if calibration.is_file() else None,
-        frozen_at=next((row[0] for row in rows[FROZEN] if row[3] > 0), None),
-    )
+def learners_of(folder: Path, settings: Mapping[str, Any], remarks: list[str]) -> list[tuple[int, Path]]:
+    """The learners of a run and their metrics.csv, where there is one; folders of other names are named."""
+    found = []
+    for path in folder.glob("learner-*"):
+        number = path.name.removeprefix("learner-")
+        if not (number.isascii() and number.isdecimal() and str(int(number[:9])) == number):
+            remarks.append(f"{folder.name}, {path.name}: left out, no learner has such a name")
+        elif int(number) >= settings.get("learners", 1):
+            remarks.append(f"{folder.name}, {path.name}: left out, the run has no such learner")
+        elif os.path.lexists(path / "metrics.csv"):
+            found.append((int(number), path / "metrics.csv"))
+    return sorted(found)
 
 
 def numbers(fields: Sequence[str], path: Path) -> list[float]:
@@ -173,8 +213,8 @@ def numbers(fields: Sequence[str], path: Path) -> list[float]:
         values = [float(field) for field in fields]
     except ValueError:
         values = [math.nan]
-    if not all(map(math.isfinite, values)):
-        raise ConfigError(f"{path}: the row {','.join(fields)} holds something that is not a finite number")
+    if len(values) != len(COLUMNS) or not all(map(math.isfinite, values)):
+        raise ConfigError(f"{path}: the row {','.join(fields)[:80]} holds something that is not a finite number")
     return values
 
 
@@ -196,6 +236,7 @@ def write_committed(folder: Path, runs: Sequence[Run]) -> None:
                 "rates": run.rates,
                 "calibration": run.calibration,
                 "frozen_at": run.frozen_at,
+                **({"exit_code": run.exit_code, "ended_at": run.ended_at} if run.failure else {}),
             }
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,25 +266,30 @@ def portable(key: str, value: Any) -> Any:
     return "/".join(Path(value).parts[-3:]) if key == "init_from" and value is not None else value
 
 
-def read_committed(place: Path) -> list[Run]:
-    """The runs of the committed folders at or below a folder. Raises ConfigError where one is damaged."""
+def read_committed(folder: Path) -> list[Run]:
+    """The runs of a committed folder. Raises ConfigError, FileError where it is damaged."""
+    path, settings_path = folder / EVALUATIONS, folder / RUNS
+    document = read_json(settings_path, LARGEST_COMMITTED)
+    if problem := misfit(document, {"format": int, "settings": {str: dict}, "runs": [ENTRY]}):
+        raise ConfigError(f"{folder} is no folder of committed evaluations: {RUNS}: {problem}")
+    if document["format"] != FORMAT:
+        raise ConfigError(f"{settings_path}: format {document['format']}, this version reads {FORMAT}")
+    header, *rows = csv.reader(read_lines(path))
+    if tuple(header) != COLUMNS:
+        raise ConfigError(f"{path}: the columns are {','.join(header)[:80]}, not {','.join(COLUMNS)}")
+    table = np.array([numbers(row, path) for row in rows]).reshape(-1, len(COLUMNS))
     runs = []
-    for path in sorted(place.rglob(EVALUATIONS)):
-        try:
-            document = json.loads((path.parent / RUNS).read_text())
-            if document["format"] != FORMAT:
-                raise ConfigError(f"{path.parent / RUNS}: format {document['format']}, this version reads {FORMAT}")
-            with path.open(newline="") as file:
-                header, *rows = csv.reader(file)
-            if tuple(header) != COLUMNS:
-                raise ConfigError(f"{path}: the columns are {','.join(header)}, not {','.join(COLUMNS)}")
-            table = np.array([numbers(row, path) for row in rows])
-            for index, entry in enumerate(document["runs"]):
-                curves = dict(zip(CURVES, table[table[:, 0] == index, 1:].T, strict=True))
-                settings = {**document["settings"][entry.pop("settings")], "seed": entry.pop("seed")}
-                runs.append(Run(folder=None, settings=settings, **entry, **curves))
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"{path.parent} is no folder of committed evaluations: {error!r}") from error
+    for index, entry in enumerate(document["runs"]):
+        curves = dict(zip(CURVES, table[table[:, 0] == index, 1:].T, strict=True))
+        settings = {**document["settings"].get(entry.pop("settings"), {}), "seed": entry.pop("seed")}
+        known = {key: value for key, value in entry.items() if key in ENTRY or f"{key}?" in ENTRY}
+        run = judged(Run(folder=None, settings=settings, **known, **curves))
+        problem = (
+            unfit(settings)
+            or disordered(run.env_steps)
+            or (None if len(run.returns) or run.failure else "no evaluation")
+        )
+        if problem:
+            raise ConfigError(f"{settings_path}: {run.name[:80]!r}: {problem}")
+        runs.append(run)
     return runs

@@ -1,22 +1,26 @@
 """What a command asks for: a new run, or one to go on with, and which of its settings may differ from then on.
 
-Every setting is of one class. Free: it changes neither what is learned nor how it is measured. Declared: it changes
-that, so `allow_change=true` must say that it is meant. Fixed: the saved state is made for it.
+Every setting says itself, in its field, whether it may change. Free: it changes neither what is learned nor how it is
+measured. Declared: it changes that, so `allow_change=true` must say that it is meant. Fixed: the saved state is made
+for it.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsac import fields
 from dsac.commit import CheckpointError, read_manifest
 from dsac.config import (
     GROUPS,
     SHORTCUTS,
     ConfigError,
+    algorithm_schema,
     compose,
     flat_keys,
     key_values,
@@ -26,21 +30,10 @@ from dsac.config import (
     to_tree,
 )
 from dsac.saved_config import permitted, saved, source_problems
-from dsac.settings import TrainConfig
+from dsac.settings import TrainConfig, algorithm_rules, that_change
 from dsac.strict import brief, plain_value, unknown_key
 
-FREE = {
-    "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
-    "eval.video", "export.at_best", "export.safe_action", "device", "threads", "accelerate", "experiment",
-    "stall_seconds", "resumes_without_progress", "ray.address", "ray.cpus", "ray.silent_seconds",
-}  # fmt: skip
-FIXED = {
-    "seed", "learners", "init_from", "runs", "collect",
-    "algo.name", "algo.num_envs", "algo.hidden_sizes", "algo.activation",
-    "algo.layer_norm", "algo.replay_capacity", "algo.observation_normalization", "algo.return_normalization",
-    "algo.reward_normalization", "algo.twin_value_distributions",
-    "algo.initial_temperature", "algo.initial_log_std", "algo.warmup_env_steps", "algo.warmup_actions",  # its beginning
-}  # fmt: skip
+FREE, FIXED = that_change(fields.FREE), that_change(fields.FIXED)  # those of the algorithm: `fixed`
 COMMAND = ("resume", "allow_change")  # words about this command, not about the run
 
 
@@ -70,7 +63,7 @@ def requested(words: Sequence[str], problems: list[str]) -> Request:
         return Request(tree, None, resume == "auto", pairs)
     run = Path(resume).expanduser()
     before, asked = saved_settings(run, pairs), continued(run, others, pairs, problems)
-    problems += refusals(run, differences(before, asked), allow is True)
+    problems += refusals(run, differences(before, asked), allow is True, str(before["algo"]["name"]))
     return Request(asked, run, False, pairs)
 
 
@@ -137,24 +130,38 @@ def learned_otherwise(before: Mapping[str, Any], config: TrainConfig) -> list[st
     return [key for key in differences(complete(before), to_tree(config)) if key not in free]
 
 
-def fixed(key: str) -> bool:
-    """Whether the saved state is made for this setting."""
+def fixed(key: str, algorithm: str | None = None) -> bool:
+    """Whether the saved state is made for this setting; without the name of an algorithm, that of any of ours."""
+    if key.startswith("algo."):
+        return key in fixed_of(algorithm)
     return key in FIXED or key in GROUPS or key.startswith("env.")
 
 
-def refusals(run: Path, changed: Mapping[str, tuple[Any, Any]], allow_change: bool) -> list[str]:
+@functools.cache
+def fixed_of(algorithm: str | None) -> frozenset[str]:
+    """The fixed settings of an algorithm, or of all of ours."""
+    from dsac.algorithms import names  # brings torch along, for which few commands have to wait
+
+    schemas = [algorithm_schema(name, []) for name in ([algorithm] if algorithm else names())]
+    rules = [algorithm_rules(schema).items() for schema in schemas if schema]
+    return frozenset(key for one in rules for key, rule in one if rule.change == fields.FIXED)
+
+
+def refusals(
+    run: Path, changed: Mapping[str, tuple[Any, Any]], allow_change: bool, algorithm: str | None = None
+) -> list[str]:
     """A line for each change that may not be made, or not without saying so."""
     return [
-        refusal(run, key, before, asked)
+        refusal(run, key, before, asked, algorithm)
         for key, (before, asked) in changed.items()
-        if fixed(key) or not (key in FREE or allow_change)
+        if fixed(key, algorithm) or not (key in FREE or allow_change)
     ]
 
 
-def refusal(run: Path, key: str, before: Any, asked: Any) -> str:
+def refusal(run: Path, key: str, before: Any, asked: Any, algorithm: str | None = None) -> str:
     """The line that refuses a change."""
     change = f"{key}={brief(asked)}: the run has {brief(before)}"
-    if fixed(key):
+    if fixed(key, algorithm):
         return f"{change}, which is fixed; a new run with init_from={run} takes its weights where they fit"
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dsac.config import GROUPS, ConfigError
-from dsac.files import FileError, read_yaml
+from dsac.config_text import read_config
+from dsac.files import FileError
 from dsac.importing import USES, refusals
 from dsac.strict import brief
 
@@ -20,10 +21,10 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> di
     it. Raises ConfigError where it is not, or where there is no config.
     """
     path = run / "config.yaml"
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{run} is not a run folder: it holds no config.yaml")
     try:
-        tree = read_yaml(path)
+        tree = read_config(path)
     except FileError as error:
         raise ConfigError(str(error)) from error
     return permitted(tree, path, named, uses)

@@ -34,6 +34,7 @@ class Estimate:
 class Summary:
     """The scores of a group. Returns are undiscounted and in the task's units.
 
+    failed              how many of the seeds failed: their returns from there on are the lowest known of the task
     env_steps           median over seeds of those at the last evaluation
     final, final_iqm    mean and interquartile mean over seeds of the last evaluation
     best                mean over seeds of the best evaluation in the last 10% of the env steps; `best_of` are there
@@ -41,13 +42,14 @@ class Summary:
     deviation, best_deviation   standard deviation over seeds of the final and the best score (n - 1)
     threshold, reached  a return, and how many seeds had an evaluation at or above it
     steps_to, seconds_to        median over seeds of when the first one was; infinite where half of them had none
-    seconds             median wall time of a whole run
+    seconds             median wall time of a whole run, of those that did not fail
     rates               env steps and updates a second of one learner, mean over seeds
     """
 
     env: str
     label: str
     seeds: int
+    failed: int
     env_steps: float
     final: Estimate
     deviation: float
@@ -133,13 +135,15 @@ def summarise(group: Group, by: str, threshold: float) -> Summary:
     ends, runs = final(group), group.runs
     best = np.array([last_share(run).max() for run in runs])
     areas = np.array([statistics.area_under_curve(getattr(run, by), run.returns) for run in runs])
-    steps = [statistics.first_at_least(run.env_steps, run.returns, threshold) for run in runs]
-    seconds = [statistics.first_at_least(run.wall_time, run.returns, threshold) for run in runs]
+    steps = [reached(run, run.env_steps, threshold) for run in runs]
+    seconds = [reached(run, run.wall_time, threshold) for run in runs]
+    whole = [run.wall_time[-1] for run in runs if run.failure is None]
     known = [run.rates for run in runs if run.rates]
     return Summary(
         env=group.env,
         label=group.label,
         seeds=len(runs),
+        failed=group.failed,
         env_steps=float(np.median([run.env_steps[-1] for run in runs])),
         final=estimate(statistics.mean, [ends]),
         deviation=deviation(ends),
@@ -152,9 +156,14 @@ def summarise(group: Group, by: str, threshold: float) -> Summary:
         reached=int(np.isfinite(steps).sum()),
         steps_to=median(steps),
         seconds_to=median(seconds),
-        seconds=float(np.median([run.wall_time[-1] for run in runs])),
+        seconds=float(np.median(whole)) if whole else math.nan,
         rates={key: float(np.mean([rates[key] for rates in known])) for key in known[0]} if known else {},
     )
+
+
+def reached(run: Run, x: Array, threshold: float) -> float:
+    """The first x (K,) at which a run reached a return; infinite where it did not, or failed later."""
+    return math.inf if run.failure else statistics.first_at_least(x, run.returns, threshold)
 
 
 def deviation(values: Array) -> float:

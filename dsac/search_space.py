@@ -15,16 +15,12 @@ import numpy as np
 
 from dsac.config import GROUPS, SHORTCUTS, ConfigError, conf_folder, flat_keys, load, set_value, to_tree
 from dsac.recipes import read_recipe, recipe_path
+from dsac.settings import RULES, SECTIONS
 from dsac.strict import flat, lists, plain_value, read, shown, unknown_key
 
-# What names a run, the machine or the measure: the same for all trials, or their values could not be compared.
-NOT_SEARCHED = (
-    "experiment", "seed", "learners", "runs", "resume", "allow_change", "resumes_without_progress", "stall_seconds",
-    "device", "threads", "accelerate", "total_env_steps", "log_every_env_steps", "eval_every_env_steps",
-    "checkpoint_every_env_steps", "keep_checkpoints", "init_from",
-)  # fmt: skip
-SECTIONS_NOT_SEARCHED = ("eval", "export", "ray")
-ENV_FIELDS = ("name", "randomise")  # the others say what the task is; the name has an advice of its own
+# What names the task, a run, the machine or the measure: the same for all trials, or they could not be compared.
+NOT_SEARCHED = ("resume", "allow_change", *(key for key, rule in RULES.items() if not rule.searched))
+SECTIONS_NOT_SEARCHED = SECTIONS.keys() - {key.partition(".")[0] for key, rule in RULES.items() if rule.searched}
 JOINT_DRAWS = 64
 
 
@@ -131,10 +127,10 @@ def unsearchable(key: str, base: Mapping[str, Any]) -> str | None:
     """Why a key is not one to search, or None."""
     section, dot, name = key.partition(".")
     known = flat_keys(base)
-    if key in NOT_SEARCHED or section in SECTIONS_NOT_SEARCHED or (dot and section == "env" and name not in ENV_FIELDS):
-        return f"{key} is the same for all trials: give it as a word of the command"
     if key in GROUPS or (section in GROUPS and name == "name"):
         return f"{key}: choose it with {section}= on the command line; each choice has a study of its own"
+    if key in NOT_SEARCHED or section in SECTIONS_NOT_SEARCHED:
+        return f"{key} is the same for all trials: give it as a word of the command"
     if key not in known:
         return unknown_key(key, [other for other in known if other not in NOT_SEARCHED])
     if not dot and isinstance(base[key], dict):

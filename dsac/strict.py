@@ -16,6 +16,7 @@ from typing import Any
 from dsac.plain_data import parse_yaml
 
 LONGEST_SHOWN = 200  # letters of a value in a message
+HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def plain_value(text: str) -> Any:
@@ -44,7 +45,7 @@ def read(
     if not isinstance(tree, dict):
         problems.append(f"{path.rstrip('.') or 'config'}={brief(tree)} must be a section of keys")
         return {}
-    hints = typing.get_type_hints(schema)
+    hints = hints_of(schema)
     fields = {field.name: field for field in dataclasses.fields(schema)}
     problems += [unknown_key(f"{path}{key}", [f"{path}{name}" for name in fields]) for key in tree if key not in fields]
     values = {}
@@ -59,6 +60,13 @@ def read(
         elif field.default is MISSING and field.default_factory is MISSING:
             problems.append(f"{key} is missing")
     return values
+
+
+def hints_of(schema: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields; working them out anew takes longer than all the rest."""
+    if schema not in HINTS:
+        HINTS[schema] = typing.get_type_hints(schema)
+    return HINTS[schema]
 
 
 def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> Any:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsac import commit
+from dsac import commit, fields
 from dsac.config import ConfigError
+from dsac.settings import of_kind
 from dsac.strict import flat, shown
 
 RECORD = "study.json"
+DECIDE_NOTHING = [f"settings.{key}" for key in of_kind(fields.MACHINE, fields.RECORD)]  # earlier releases noted some
 
 
 def remember(folder: Path, record: Mapping[str, Any]) -> None:
@@ -24,7 +26,7 @@ def remember(folder: Path, record: Mapping[str, Any]) -> None:
     lines = [
         f"study={folder.name} has {key}={told(before, key)}, this command {told(now, key)}"
         for key in dict.fromkeys((*before, *now))
-        if before.get(key, ...) != now.get(key, ...)
+        if before.get(key, ...) != now.get(key, ...) and key not in DECIDE_NOTHING
     ]
     if lines:
         raise ConfigError(*lines, "another study= begins anew; the folder of this one is " + str(folder))

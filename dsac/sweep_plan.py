@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Planned:
         names = f"{env_name(self.config.env)} {self.config.algo.name} seed {self.config.seed}"
         return f"{names} {self.recipe}".strip()
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where the sweep keeps the lock, the status and the log of this run."""
         env, algo = env_name(self.config.env), self.config.algo.name

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from dsac.exit_codes import FINISHED, RESUMABLE
 from dsac.signals import NUMBERS
 from dsac.sweep_plan import Planned
-from dsac.sweep_state import Found, elsewhere, find, read_status
+from dsac.sweep_state import Found, elsewhere, find, find_all, read_status
 
 POLL_SECONDS = 0.2
 FINISHED_RUN, TRAINING, ELSEWHERE, WAITING, STOPPED, FAILED = (
@@ -122,7 +122,8 @@ class Sweep:
 
     def add(self, planned: Sequence[Planned]) -> list[Run]:
         """Take on more runs; those that are finished already are not trained again."""
-        runs = [Run(run, find(run.config)) for run in planned]
+        found = find_all([run.config for run in planned])
+        runs = [Run(run, one) for run, one in zip(planned, found, strict=True)]
         for run in runs:
             run.state = FINISHED_RUN if run.found.finished else WAITING
         self.runs += runs

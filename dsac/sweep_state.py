@@ -1,36 +1,37 @@
 """What is there of the runs of a sweep: which folder holds one, how far it is, and whether a process works on it.
 
 A run is known by its settings: two are the same where their checked configs are equal, the seed included, apart from
-what only says how a machine carries them out. Names and places of folders mean nothing.
+what only says how a machine carries them out and what is kept of them. Names and places of folders mean nothing.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import fcntl
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, TypeVar
 
 from dsac import checkpoint, commit
 from dsac.config import GROUPS, load, to_tree
-from dsac.importing import modules_named, refusals
-from dsac.settings import RayConfig, TrainConfig
+from dsac.config_text import read_config
+from dsac.fields import MACHINE, RECORD
+from dsac.metrics import last_evaluation
+from dsac.progress import following
+from dsac.settings import SECTIONS, RayConfig, TrainConfig, of_kind
 from dsac.sittings import config_hash
 
-MACHINE: dict[str, Any] = {
-    "experiment": None, "device": "auto", "threads": None, "accelerate": "auto", "runs": "runs",
-    "keep_checkpoints": 2, "checkpoint_every_env_steps": 1,
-}  # fmt: skip
-LOCK_SECONDS = 2.0
+NOT_OF_A_RUN = frozenset(of_kind(MACHINE, RECORD))  # what two runs may differ in and yet be the same
+PATHS = ("env.xml", "init_from")
+LOCK_SECONDS, QUIET_SECONDS = 2.0, 2.0
+
+Section = TypeVar("Section", bound=Any)
+Chosen = tuple[Any, ...]  # the seed of a run, and what its config chooses by which modules are found
 
 
 @dataclass(frozen=True)
@@ -52,25 +53,57 @@ def identity(config: TrainConfig) -> str:
 
 
 def on_any_machine(config: TrainConfig) -> TrainConfig:
-    """A config in which what only says how a machine carries it out has the same value for all."""
-    ray = dataclasses.replace(config.ray, address="local", cpus=1, silent_seconds=1.0)
-    return dataclasses.replace(config, **MACHINE, ray=ray if config.collect == "ray" else RayConfig())
+    """A config in which all that does not tell runs apart has the same value for all, and paths are whole."""
+    sections = {name: getattr(config, name) for name in SECTIONS}
+    if config.collect == "local":
+        sections["ray"] = RayConfig()
+    sections = {name: plain(section, f"{name}.") for name, section in sections.items()}
+    return dataclasses.replace(plain(config), **sections)
+
+
+def plain(section: Section, prefix: str = "") -> Section:
+    """A section with the defaults of what does not tell runs apart, and with whole paths."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        key, value = f"{prefix}{field.name}", getattr(section, field.name)
+        if key in NOT_OF_A_RUN:
+            values[field.name] = field.default
+        elif key in PATHS and value is not None:
+            values[field.name] = str(Path(value).resolve())
+    return dataclasses.replace(section, **values)
 
 
 def find(config: TrainConfig) -> Found:
     """The folder below `runs` that holds this run: a finished one before others, then the farthest one saved."""
-    found = [progress(run, config) for run in same_runs(config)]
-    return max(found, key=lambda one: (one.finished, one.env_steps), default=Found())
+    return find_all([config])[0]
 
 
-def same_runs(config: TrainConfig) -> list[Path]:
-    """The folders of runs with these settings that saved something."""
-    wanted = identity(config)
+def find_all(configs: Sequence[TrainConfig]) -> list[Found]:
+    """The folder of each of some runs, as `find`; however many there are, the folders are looked through once."""
+    wanted = [identity(config) for config in configs]
+    places: dict[str, set[Chosen]] = {}
+    for config in configs:
+        places.setdefault(config.runs, set()).add(chosen(to_tree(config)))
+    folders: dict[str, dict[str, list[Path]]] = {runs: indexed(Path(runs), asked) for runs, asked in places.items()}
     return [
-        path.parent
-        for path in sorted(Path(config.runs).expanduser().glob("*/*/*/config.yaml"))
-        if saved_something(path.parent) and identity_of(path, config) == wanted
+        max(
+            (progress(run, config) for run in folders[config.runs].get(same, ())),
+            key=lambda one: (one.finished, one.env_steps),
+            default=Found(),
+        )
+        for config, same in zip(configs, wanted, strict=True)
     ]
+
+
+def indexed(runs: Path, asked: Collection[Chosen]) -> dict[str, list[Path]]:
+    """The folders that saved something, by the identity of their config; of those that may be asked for."""
+    found: dict[str, list[Path]] = {}
+    paths = sorted(runs.expanduser().glob("*/*/*/config.yaml"))
+    for path in following("looking at runs", paths, len(paths), quiet_seconds=QUIET_SECONDS):
+        same = identity_of(path, asked)
+        if same is not None and saved_something(path.parent):
+            found.setdefault(same, []).append(path.parent)
+    return found
 
 
 def saved_something(run: Path) -> bool:
@@ -78,27 +111,32 @@ def saved_something(run: Path) -> bool:
     return any(not path.name.endswith(".partial") for path in (run / "checkpoints").glob("*"))
 
 
-def identity_of(path: Path, config: TrainConfig) -> str | None:
-    """The identity of a config.yaml; None for one that cannot be this config, which is not loaded then."""
-    ours = to_tree(config)
+def identity_of(path: Path, asked: Collection[Chosen]) -> str | None:
+    """The identity of a config.yaml; None for one that cannot be a run that is asked for, which is not loaded then.
+
+    Loading one may import what it names. Here that is what the runs that are asked for name, too.
+    """
     try:
-        tree = saved_tree(path, path.stat().st_mtime_ns)
-        if tree["seed"] != config.seed or any(names(tree[group]) != names(ours[group]) for group in GROUPS):
+        tree, same = saved_tree(path, path.stat().st_mtime_ns)
+        if chosen(tree) not in asked:
             return None
-        return None if refusals(tree, modules_named(ours)) else identity(load(tree))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        if not same:
+            same.append(identity(load(tree)))
+        return same[0]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def names(section: dict[str, Any]) -> tuple[Any, ...]:
-    """What a section of a config chooses, by which modules are found."""
-    return section["name"], section.get("id"), section.get("task")
+def chosen(tree: Mapping[str, Any]) -> Chosen:
+    """What decides whether a config may be loaded, and is worth it."""
+    names = [(tree[group]["name"], tree[group].get("id"), tree[group].get("task")) for group in GROUPS]
+    return tree["seed"], *names
 
 
 @functools.cache
-def saved_tree(path: Path, _changed: int) -> Any:
-    """A config.yaml as it stood at the time of its last change; each is asked about once for every planned run."""
-    return yaml.safe_load(path.read_text())
+def saved_tree(path: Path, _changed: int) -> tuple[Any, list[str]]:
+    """A config.yaml as it stood at the time of its last change, and room for its identity, once somebody asks."""
+    return read_config(path), []
 
 
 def progress(run: Path, config: TrainConfig) -> Found:
@@ -106,27 +144,14 @@ def progress(run: Path, config: TrainConfig) -> Found:
     saved = 0
     for folder in reversed(checkpoint.committed(run / "checkpoints")):
         try:
-            saved = commit.read_manifest(folder)["env_steps"]
+            saved = int(commit.read_manifest(folder)["env_steps"])
             break
-        except (commit.CheckpointError, KeyError):
+        except (commit.CheckpointError, KeyError, ValueError, TypeError):
             continue
     latest = [last_evaluation(run / f"learner-{learner}" / "metrics.csv") for learner in range(config.learners)]
     scored = min(env_steps for env_steps, _ in latest)
     finished = min(saved, scored) >= config.total_env_steps
     return Found(run, saved, tuple(score for _, score in latest) if scored >= 0 else (), finished)
-
-
-def last_evaluation(path: Path) -> tuple[int, float]:
-    """(env steps, mean return) of the last evaluation in a metrics.csv; (-1, nan) before the first."""
-    last = (-1, float("nan"))
-    try:
-        with path.open() as file:
-            for row in csv.reader(line for line in file if line.endswith("\n")):  # the last may be half written
-                if row[3] == "eval/return":
-                    last = (int(row[0]), float(row[4]))
-    except OSError:  # not there yet
-        pass
-    return last
 
 
 @contextmanager

@@ -12,10 +12,16 @@ from typing import Any, NamedTuple
 from dsac.calibration import SAMPLES, STATES, Calibration
 from dsac.comparison import Comparison, Overall
 from dsac.groups import NAMES, Group
+from dsac.plain_text import csv_cell, printable
+from dsac.plain_text import markdown as escaped
 from dsac.published import SOURCE, STATISTIC, VERSIONS, published
 from dsac.scores import AXES, Estimate, Pair, Summary
 
 NOTHING = "-"
+FAILED = (
+    "A seed that failed counts in every column, from there on with the lowest return known of the task, and reaches no "
+    "threshold; how low that is depends on the runs beside it, so read its mean beside the number of failures."
+)
 MANY = 8  # groups of a task; of more, pairs and sentences are about the best DSAC-T and the few best others
 FEW = 5
 
@@ -64,7 +70,7 @@ def scores(env: str, summaries: Sequence[Summary], groups: Sequence[Group], refe
     rows = [
         [
             row.label,
-            str(row.seeds),
+            f"{row.seeds}, {row.failed} failed" if row.failed else str(row.seeds),
             f"{row.env_steps:,.0f}",
             spread(row.final),
             number(row.deviation),
@@ -83,6 +89,8 @@ def scores(env: str, summaries: Sequence[Summary], groups: Sequence[Group], refe
         f"{' or '.join(simulators)}; budget {' or '.join(budgets)}, the last evaluation at those in the table. In "
         "brackets 95% intervals over seeds, sd their standard deviation."
     ]
+    if any(row.failed for row in summaries):
+        notes.append(FAILED)
     if reference and (found := published(env)):
         rows += [
             [
@@ -228,7 +236,8 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     by_label = {row.label: row for row in summaries}
     ours = subject(groups, summaries, pairs)
     plural = "" if ours.seeds == 1 else "s"
-    lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}."]
+    failed = f", of which {ours.failed} failed" if ours.failed else ""
+    lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}{failed}."]
     others = beside(ours, pairs)
     if len(groups) > MANY:
         others.sort(key=lambda pair: by_label[pair.other].final.value, reverse=True)
@@ -236,7 +245,7 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     for pair in told:
         other = by_label[pair.other]
         lines.append(
-            f"Against {other.label}, at {spread(other.final)}: {pair.verdict}; its run ends higher with "
+            f"Against {other.label}, at {spread(other.final)}{lost(other)}: {pair.verdict}; its run ends higher with "
             f"probability {spread(pair.probability)}, "
             f"in {duration(ours.seconds)} against {duration(other.seconds)}."
         )
@@ -244,22 +253,27 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     return [*lines, f"{left} more: {env}, who beats whom."] if left else lines
 
 
+def lost(row: Summary) -> str:
+    """How many of a method's seeds failed, where any did."""
+    return f" with {row.failed} of {row.seeds} seeds failed" if row.failed else ""
+
+
 def screen(table: Table) -> str:
     """A table for a terminal: the first column to the left, numbers to the right."""
-    lines = [table.columns, *table.rows]
+    lines = [[printable(cell) for cell in line] for line in (table.columns, *table.rows)]
     first, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     body = [
         "  ".join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], widths, strict=True))])
         for line in lines
     ]
-    return "\n".join([table.heading, "-" * len(body[0]), *body, *table.notes]) + "\n"
+    return "\n".join([printable(table.heading), "-" * len(body[0]), *body, *map(printable, table.notes)]) + "\n"
 
 
 def markdown(table: Table) -> str:
-    """A table for a page: vertical bars in cells are escaped."""
+    """A table for a page."""
     lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([f"### {table.heading}", body, *table.notes]) + "\n"
+    body = "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)
+    return "\n\n".join([f"### {escaped(table.heading)}", body, *map(escaped, table.notes)]) + "\n"
 
 
 def as_csv(rows: Sequence[Any]) -> str:
@@ -269,7 +283,7 @@ def as_csv(rows: Sequence[Any]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, keys, lineterminator="\n")
     table.writeheader()
-    table.writerows(flat)
+    table.writerows({key: csv_cell(value) for key, value in row.items()} for row in flat)
     return text.getvalue()
 
 

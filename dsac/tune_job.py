@@ -23,7 +23,7 @@ from dsac.study import Study, best_of
 from dsac.study_record import recorded
 from dsac.sweep import seeds_of, taken
 from dsac.sweep_plan import Planned, plan
-from dsac.sweep_state import MACHINE, find, on_any_machine
+from dsac.sweep_state import NOT_OF_A_RUN, find, on_any_machine
 from dsac.tune_recipe import Recipe
 from dsac.tune_report import Findings
 
@@ -65,7 +65,7 @@ class Job:
         """What decides the search, and what a report needs, as plain data."""
         settings = flat(to_tree(on_any_machine(self.base)))
         decides = {
-            "settings": {key: value for key, value in settings.items() if key not in MACHINE},
+            "settings": {key: value for key, value in settings.items() if key not in NOT_OF_A_RUN},
             "space": described(self.space),
             "seeds": list(self.seeds),
             "sampler": self.sampler,

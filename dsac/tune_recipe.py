@@ -14,15 +14,16 @@ import yaml
 
 from dsac import commit
 from dsac.config import compose, conf_folder, to_tree
+from dsac.fields import MACHINE, RECORD
 from dsac.importing import modules_named
 from dsac.plain_text import on_screen
-from dsac.settings import EnvConfig, TrainConfig
+from dsac.settings import EnvConfig, TrainConfig, of_kind
 from dsac.statistics import bootstrap_interval, interquartile_mean
 from dsac.strict import flat, lists, shown
 from dsac.study import Trial
 
 OWN = "best.yaml"
-NOT_OF_A_RECIPE = ("experiment", "seed", "runs", "device", "threads", "accelerate")  # of one run, or of the machine
+NOT_OF_A_RECIPE = ("seed", *of_kind(MACHINE, RECORD))  # of one run, of the machine, or of what is kept
 FRESH_SEEDS = 5
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dsac import commit
+from dsac.plain_text import csv_cell
+from dsac.plain_text import markdown as escaped
 from dsac.search_space import Space
 from dsac.strict import plain_value
 from dsac.study import COMPLETE, OPEN, Trial, best_of
@@ -84,7 +86,7 @@ def markdown(found: Findings, with_figure: bool) -> str:
         parts.append("![Values of the trials in order, and over each field](tune.png)")
     heads = ["trial", "state", "value", *found.space]
     parts += ["## Trials, the best first", table(heads, [cells(trial, found.space) for trial in ranked(found.trials)])]
-    if failures := [f"- trial {trial.number}: {trial.error}" for trial in found.trials if trial.error]:
+    if failures := [f"- trial {trial.number}: {escaped(trial.error)}" for trial in found.trials if trial.error]:
         parts.append("\n".join(failures))
     parts.append("## Importance")
     if found.importance:
@@ -134,7 +136,7 @@ def brief(word: str) -> str:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)
 
 
 def as_csv(found: Findings) -> str:
@@ -146,7 +148,8 @@ def as_csv(found: Findings) -> str:
         value = "" if trial.value is None else repr(trial.value)
         settings = [trial.settings.get(key, "") for key in found.space]
         scores = " ".join(map(repr, trial.scores))
-        writer.writerow([trial.number, trial.state, str(trial.base).lower(), value, scores, *settings, trial.error])
+        row = [trial.number, trial.state, str(trial.base).lower(), value, scores, *settings, trial.error]
+        writer.writerow(map(csv_cell, row))
     return text.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 
 from dsac.config import ConfigError
 from dsac.exit_codes import STORAGE, USAGE
+from dsac.files import FileError
+from dsac.metrics import SCORE, picked
 from dsac.statistics import interquartile_mean
 from dsac.study import Study
 from dsac.sweep_plan import Planned
@@ -155,8 +156,7 @@ def curve_files(run: Run) -> list[Path]:
 def curve(path: Path, every: int, total: int) -> dict[int, float]:
     """The evaluations of a metrics.csv, return by nominal env steps. A line that is not whole yet does not count."""
     try:
-        text = path.read_text()
-    except OSError:
+        rows = picked(path, [SCORE])[SCORE]
+    except FileError:  # a run that has not saved yet has none
         return {}
-    rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
-    return {nominal(int(row[0]), every, total): float(row[4]) for row in rows if row[3] == "eval/return"}
+    return {nominal(int(row[0]), every, total): float(row[3]) for row in rows}

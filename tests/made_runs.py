@@ -56,6 +56,15 @@ def made_run(
     return stem
 
 
+def end_with(run: Path, exit_code: int | None, env_steps: int) -> Path:
+    """Put down how the newest sitting of a run ended."""
+    path = run / "run.json"
+    sittings = json.loads(path.read_text())["sittings"]
+    sittings[-1]["ended"] = {"exit_code": exit_code, "env_steps": env_steps}
+    path.write_text(json.dumps({"sittings": sittings}))
+    return run
+
+
 def made_seeds(root: Path, algo: str, ends: Sequence[float], *words: str, **given: Any) -> None:
     """A run for each final return, with seeds from 0 on."""
     for seed, end in enumerate(ends):

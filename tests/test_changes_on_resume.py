@@ -38,7 +38,7 @@ NEEDS = {
 def changeable(algo: str) -> list[str]:
     """The fields of an algorithm that may differ on resume."""
     fields = dataclasses.fields(load(algo).Config)
-    return [field.name for field in fields if not fixed(f"algo.{field.name}")]
+    return [field.name for field in fields if not fixed(f"algo.{field.name}", algo)]
 
 
 def other_value(field: dataclasses.Field[Any], value: Any) -> Any:

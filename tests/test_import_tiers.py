@@ -29,7 +29,9 @@ TIERS = [
     [
         "dsac.callable_module",
         "dsac.commit",
+        "dsac.config_text",
         "dsac.lock",
+        "dsac.metrics",
         "dsac.watchdog",
         "dsac.published",
         "dsac.ray_keeper",
@@ -59,7 +61,7 @@ TIERS = [
         "dsac.signals",
         "dsac.study_record",
     ],
-    ["dsac.ray_cluster", "dsac.sittings"],
+    ["dsac.ray_cluster", "dsac.run_files", "dsac.sittings"],
     [
         "dsac.collector_host",
         "dsac.departures",
@@ -71,7 +73,14 @@ TIERS = [
         "dsac.sweep_state",
         "dsac.timing",
     ],
-    ["dsac.exit_codes", "dsac.study", "dsac.exporting.c_library", "dsac.exporting.contract", "dsac.exporting.parity"],
+    [
+        "dsac.exit_codes",
+        "dsac.failures",
+        "dsac.study",
+        "dsac.exporting.c_library",
+        "dsac.exporting.contract",
+        "dsac.exporting.parity",
+    ],
     [
         "dsac.remote_collector",
         "dsac.tasks",

@@ -13,6 +13,7 @@ from small_runs import rows, small_config, train_whole
 
 from dsac import results
 from dsac.config import ConfigError
+from dsac.run_files import OF_CRITICS
 
 
 def test_a_run_is_read_as_it_was_trained(tmp_path: Path):
@@ -38,7 +39,8 @@ def test_a_committed_folder_is_read_back_equal(tmp_path: Path):
     made_run(tmp_path / "runs", "dsac_t", [(0.1, 1 / 3, 1e4), (1.0, 2.0, 3.0)], seed=7)
     made_run(tmp_path / "runs", "ppo", (5.0, 6.0), "algo.hidden_sizes=[32,32]", env="Ant")
     before, _ = results.read([tmp_path / "runs"])
-    before[0] = dataclasses.replace(before[0], calibration={"mean": [1.5, 2.0]})
+    critics = {"env_steps": 3000, "states": 2, "samples": 1} | {key: [1.5, 2.0] for key in OF_CRITICS[:3]}
+    before[0] = dataclasses.replace(before[0], calibration=critics)
     results.write_committed(tmp_path / "docs" / "made", before)
     after, _ = results.read([tmp_path / "docs"])
     assert len(after) == len(before) == 3
@@ -94,7 +96,8 @@ def test_a_resumed_run_names_both_simulators(tmp_path: Path):
     ("damage", "said"),
     [
         (lambda run: (run / "learner-0" / "metrics.csv").open("a").write("9,9,9,eval/return,nan\n"), "not a finite"),
-        (lambda run: (run / "run.json").write_text("{"), "run.json says not what made the run"),
+        (lambda run: (run / "run.json").write_text("{"), "left out, run.json: no readable JSON"),
+        (lambda run: (run / "run.json").write_text("{}"), "run.json says not what made the run: sittings is missing"),
         (lambda run: (run / "config.yaml").write_text("env: ["), "config.yaml"),
         (lambda run: (run / "learner-0" / "metrics.csv").unlink(), "no run with an evaluation"),
     ],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dsac.data import Batch, Transition, derived_seed
-from dsac.fields import at_least, between, choice, positive
+from dsac.fields import FIXED, at_least, between, choice, positive, setting
 from dsac.networks import MLP, EnsembleLinear, initialise
 from dsac.normalization import ObservationNormalizer, ReturnNormalizer
 from dsac.optimizer import Adam
@@ -40,14 +40,14 @@ class Memory(Protocol):
 class AlgorithmConfig:
     """Fields that every algorithm has."""
 
-    name: str
-    num_envs: int = at_least(20, 1)
+    name: str = setting(change=FIXED)
+    num_envs: int = at_least(20, 1, change=FIXED)
     gamma: float = between(0.99, 0.0, 1.0)
-    hidden_sizes: tuple[int, ...] = (256, 256, 256)
-    activation: str = choice("gelu", "gelu", "relu", "silu", "tanh")
-    layer_norm: bool = False
+    hidden_sizes: tuple[int, ...] = setting((256, 256, 256), change=FIXED)
+    activation: str = choice("gelu", "gelu", "relu", "silu", "tanh", change=FIXED)
+    layer_norm: bool = setting(False, change=FIXED)
     learning_rate_schedule: str = choice("constant", "constant", "linear", "cosine")
-    observation_normalization: bool = False
+    observation_normalization: bool = setting(False, change=FIXED)
     reward_scale: float = positive(1.0)
     off_policy: ClassVar[bool] = False
 
@@ -64,12 +64,12 @@ class OffPolicyConfig(AlgorithmConfig):
 
     updates_per_env_step: float = positive(0.05)
     batch_size: int = at_least(256, 1)
-    replay_capacity: int = at_least(1_000_000, 1)
-    warmup_env_steps: int = at_least(10_000, 1)
-    warmup_actions: str = choice("policy", "policy", "uniform")
+    replay_capacity: int = at_least(1_000_000, 1, change=FIXED)
+    warmup_env_steps: int = at_least(10_000, 1, change=FIXED)
+    warmup_actions: str = choice("policy", "policy", "uniform", change=FIXED)
     n_step: int = at_least(1, 1)
     tau: float = between(0.005, 0.0, 1.0)
-    return_normalization: bool = False
+    return_normalization: bool = setting(False, change=FIXED)
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.updates_per_env_step

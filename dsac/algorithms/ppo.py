@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dsac.algorithms.base import Algorithm, AlgorithmConfig, Memory, Metrics, Noise
 from dsac.data import Transition
 from dsac.distributions import HALF_LOG_TWO_PI, normal_log_prob
-from dsac.fields import at_least, between, choice, positive
+from dsac.fields import FIXED, at_least, between, choice, positive, setting
 from dsac.networks import MLP
 from dsac.normalization import ReturnNormalizer
 from dsac.optimizer import Adam
@@ -41,7 +41,7 @@ class PPOConfig(AlgorithmConfig):
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = choice("tanh", "gelu", "relu", "silu", "tanh")
     observation_normalization: bool = True
-    reward_normalization: bool = True
+    reward_normalization: bool = setting(True, change=FIXED)
     reward_clip: float | None = positive(10.0)
     gae_lambda: float = between(0.95, 0.0, 1.0)
     clip_low: float = between(0.2, 0.0, 1.0)
@@ -54,7 +54,7 @@ class PPOConfig(AlgorithmConfig):
     target_kl: float | None = positive(None)
     gradient_clip: float | None = positive(0.5)
     advantage_normalization: bool = False
-    initial_log_std: float = -0.5
+    initial_log_std: float = setting(-0.5, change=FIXED)
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.epochs / self.minibatch_size

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
 from dsac.distributions import tanh_normal
-from dsac.fields import at_least, positive
+from dsac.fields import FIXED, at_least, positive
 from dsac.networks import MLP, Critics, polyak
 from dsac.optimizer import Adam
 from envs.contract import EnvSpec
@@ -30,7 +30,7 @@ class SACConfig(OffPolicyConfig):
     critic_learning_rate: float = positive(1e-4)
     actor_learning_rate: float = positive(1e-4)
     temperature_learning_rate: float = positive(3e-4)
-    initial_temperature: float = positive(2.718281828459045)
+    initial_temperature: float = positive(2.718281828459045, change=FIXED)
     learn_temperature: bool = True
     target_entropy_scale: float = at_least(1.0, 0.0)
     delay: int = at_least(1, 1)

@@ -1,0 +1,106 @@
+"""metrics.csv read back: a row is env_steps,updates,wall_time,tag,value; few of a long file's rows are asked for.
+
+Rows of other tags are passed over unread, and a row without an end, which is being written or never was, counts for
+nothing. The file may come from anyone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsac.files import LARGEST_LINE, FileError, plain_file
+
+SCORE = "eval/return"
+LARGEST = 1 << 30  # bytes
+BLOCK, TAIL = 1 << 22, 1 << 16
+BEYOND = 1e30  # no return, rate or count comes to so much, and a sum of such numbers would be none
+
+Array = NDArray[np.float64]
+
+
+def picked(path: Path, tags: Sequence[str]) -> dict[str, Array]:
+    """The rows of some tags, (K, 4): env steps, updates, wall time, value. Raises FileError."""
+    found = {tag: array("d") for tag in tags}
+    try:
+        with plain_file(path) as file:
+            for block in blocks(file, path):
+                for tag, numbers in found.items():
+                    for row in rows(block, f",{tag},".encode()):
+                        numbers.extend(parsed(row, tag, path))
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+    return {tag: np.array(numbers).reshape(-1, 4) for tag, numbers in found.items()}
+
+
+def blocks(file: BufferedReader, path: Path) -> Iterator[bytes]:
+    """Whole lines, many at a time. Raises FileError."""
+    rest, size = b"", 0
+    while block := file.read(BLOCK):
+        size += len(block)
+        whole, end, rest = (rest + block).rpartition(b"\n")
+        if size > LARGEST or len(rest) > LARGEST_LINE:
+            raise FileError(f"{path}: larger than {LARGEST:,} bytes, or a line without an end: dsac did not write it")
+        yield b"\n" + whole + end
+
+
+def rows(block: bytes, sign: bytes) -> Iterator[bytes]:
+    """The lines of a block that hold a sign."""
+    at = block.find(sign)
+    while at >= 0:
+        end = block.index(b"\n", at)
+        yield block[block.rindex(b"\n", 0, at) + 1 : end]
+        at = block.find(sign, end)
+
+
+def parsed(row: bytes, tag: str, path: Path) -> list[float]:
+    """The numbers of a row. Raises FileError where it is not a row of this tag."""
+    fields = row.split(b",")
+    try:
+        if len(fields) != 5 or fields[3] != tag.encode():
+            raise ValueError
+        values = [float(field) for field in (*fields[:3], fields[4])]
+    except ValueError:
+        values = [math.nan]
+    if not all(-BEYOND < value < BEYOND for value in values):
+        said = row[:80].decode(errors="replace")
+        raise FileError(f"{path}: the row {said!r} holds something that is not a finite number")
+    return values
+
+
+def last_evaluation(path: Path) -> tuple[int, float]:
+    """(env steps, mean return) of the last evaluation; (-1, nan) before the first, and where the file is an odd one."""
+    try:
+        with plain_file(path) as file:
+            for line in from_the_end(file):
+                if f",{SCORE},".encode() in line:
+                    env_steps, _, _, score = parsed(line, SCORE, path)
+                    return int(env_steps), score
+    except OSError:  # not there yet
+        pass
+    return -1, math.nan
+
+
+def from_the_end(file: BufferedReader) -> Iterator[bytes]:
+    """The whole lines of a file, the last one first. Raises FileError."""
+    end = file.seek(0, os.SEEK_END)
+    rest, whole = b"", False
+    while end > 0:
+        start = max(0, end - TAIL)
+        file.seek(start)
+        rest, *lines = (file.read(end - start) + rest).split(b"\n")
+        yield from reversed(lines if whole else lines[:-1])
+        whole, end = whole or bool(lines), start
+        if len(rest) > LARGEST_LINE:
+            raise FileError(f"{file.name}: a line without an end")
+    if whole:
+        yield rest
