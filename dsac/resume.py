@@ -30,7 +30,7 @@ from dsac.config import (
     to_tree,
 )
 from dsac.saved_config import permitted, saved, source_problems
-from dsac.settings import TrainConfig, algorithm_rules, that_change
+from dsac.settings import TrainConfig, algorithm_rules, of_kind, that_change
 from dsac.strict import brief, plain_value, unknown_key
 
 FREE, FIXED = that_change(fields.FREE), that_change(fields.FIXED)  # those of the algorithm: `fixed`
@@ -127,7 +127,8 @@ def learned_otherwise(before: Mapping[str, Any], config: TrainConfig) -> list[st
     """The settings in which a config departs from a saved tree so that the run is another from there on."""
     scheduled = config.algo.learning_rate_schedule != "constant"  # then the rates follow the budget
     free = FREE - {"total_env_steps"} if scheduled else FREE
-    return [key for key in differences(complete(before), to_tree(config)) if key not in free]
+    idle = free | set(of_kind(fields.MACHINE, fields.RECORD))
+    return [key for key in differences(complete(before), to_tree(config)) if key not in idle]
 
 
 def fixed(key: str, algorithm: str | None = None) -> bool:
