@@ -7,6 +7,7 @@ that, so `allow_change=true` must say that it is meant. Fixed: the saved state i
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,8 @@ def refusal(run: Path, key: str, before: Any, asked: Any) -> str:
     """The line that refuses a change."""
     change = f"{key}={shown(asked)}: the run has {shown(before)}"
     if fixed(key):
-        return f"{change}, which is fixed; a new run with init_from={run} takes its weights where they fit"
+        word = shlex.quote(f"init_from={run}")
+        return f"{change}, which is fixed; a new run with {word} takes its weights where they fit"
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
 
 

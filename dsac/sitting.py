@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -19,6 +20,7 @@ from dsac.guard import Guard
 from dsac.lock import RunLock
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
+from dsac.strict import command
 from dsac.trainer import Trainer
 from dsac.watchdog import Watchdog
 from envs.contract import EnvironmentFault
@@ -136,15 +138,16 @@ def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Ou
     named = modules_named(to_tree(config))
     outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
     if trainer.stop_reason and (owed or not trainer.finished):
-        words = "".join(f" {key}={value}" for key, value in named.items())
+        words = [f"{key}={value}" for key, value in named.items()]
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
-        print(f"next: python -m dsac.train resume={run}{words}")
+        print(f"next: {command('train', [f'resume={run}', *words])}")
         return outcome(RESUMABLE)
-    words = "".join(f" {key}={value}" for key, value in named.items() if key != "algo")
+    words = [f"{key}={value}" for key, value in named.items() if key != "algo"]
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
     last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")
-    print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
+    score, curves = command("evaluate", [f"run={run}", *words]), shlex.join(["tensorboard", "--logdir", str(run)])
+    print(f"next: {score}    curves: {curves}")
     return outcome(FINISHED)
 
 

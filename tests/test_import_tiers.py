@@ -15,7 +15,15 @@ ROOT = Path(__file__).parent.parent
 ALGORITHMS = [f"dsac.algorithms.{name}" for name in names()]
 TASKS = [f"envs.tasks.{path.stem}" for path in (ROOT / "envs/tasks").glob("*.py") if path.stem != "__init__"]
 TIERS = [
-    ["dsac.data", "dsac.distributions", "dsac.returns", "dsac.available_memory", "dsac.fields", "dsac.strict"],
+    [
+        "dsac.data",
+        "dsac.distributions",
+        "dsac.returns",
+        "dsac.available_memory",
+        "dsac.fields",
+        "dsac.signals",
+        "dsac.strict",
+    ],
     [
         "dsac.callable_module",
         "dsac.commit",
@@ -27,7 +35,8 @@ TIERS = [
         "dsac.statistics",
     ],
     ["dsac.controller", "dsac.exporting", "dsac.exporting.report", "dsac.exporting.units"],
-    ["envs.contract", "envs.simulator", "envs.compiling", "envs.task"],
+    ["envs.caches", "envs.contract", "envs.simulator", "envs.task"],
+    ["envs.compiling", "dsac.compiler_cache"],
     ["envs.libmujoco", "dsac.replay_kernels", "dsac.networks", "dsac.normalization", "dsac.optimizer"],
     ["envs", "envs.crew", "envs.physics", "dsac.device_rows", "dsac.frames", "dsac.rollout", "dsac.policy"],
     ["envs.worlds", "envs.tasks", "dsac.collector", "dsac.replay", "dsac.segments"],
@@ -46,7 +55,6 @@ TIERS = [
         "dsac.runs",
         "dsac.saved_config",
         "dsac.search_space",
-        "dsac.signals",
         "dsac.study_record",
     ],
     ["dsac.ray_cluster", "dsac.sittings"],
