@@ -36,17 +36,22 @@ def guarded(command: Callable[[], int]) -> int:
     except ConfigError as error:
         return failed(USAGE, *error.problems)
     except Exception as error:
-        if short_of_memory(error):
-            return failed(RESOURCES, out_of_memory(error))
-        try:
-            code = code_of(error)
-        except Exception as other:  # it imports what tells errors apart, and there may be no room for that either
-            if not short_of_memory(other):
-                raise
-            return failed(RESOURCES, out_of_memory(other))
+        code, line = told(error)
         if code is None:
             raise
-        return failed(code, str(error) or type(error).__name__)
+        return failed(code, line)
+
+
+def told(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the line of an error; no code for a defect of the program."""
+    if short_of_memory(error):
+        return RESOURCES, out_of_memory(error)
+    try:
+        return code_of(error), str(error) or type(error).__name__
+    except Exception as other:  # it imports what tells errors apart, and there may be no room for that either
+        if short_of_memory(other):
+            return RESOURCES, out_of_memory(other)
+        raise
 
 
 def short_of_memory(error: BaseException | None) -> bool:

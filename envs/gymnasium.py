@@ -13,7 +13,15 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from envs import nearest
-from envs.contract import EnvironmentFault, EnvSpec, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
+from envs.contract import (
+    EnvironmentFault,
+    EnvSpec,
+    FloatArray,
+    NonFiniteAction,
+    Step,
+    UnsuitableEnvironment,
+    refuse_limits,
+)
 from envs.simulator import (
     REWARD_TERMS,
     actuator_names,
@@ -273,6 +281,8 @@ def _action_limits(task_id: str, space: Any) -> tuple[FloatArray, FloatArray]:
         raise UnsuitableEnvironment(
             f"{task_id}: its action space is unbounded, {_in_one_line(space)}; give it finite limits"
         )
+    names = [f"action[{entry}]" for entry in range(len(space.low))]
+    refuse_limits(task_id, names, space.low, space.high)
     return space.low.astype(np.float32), space.high.astype(np.float32)
 
 
