@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,9 @@ def commands(entries: Sequence[Entry]) -> list[str]:
             counted = {*shared(run), "total_env_steps"}
             rest = {key: value for key, value in departures(run.settings).items() if key in counted or value is None}
             names = chosen(run.settings)
-            head, tail = words({"env": names["env"]}), words({"experiment": names["experiment"], **rest})
+            head, tail = (
+                shlex.join(words(some)) for some in ({"env": names["env"]}, {"experiment": names["experiment"], **rest})
+            )
             seeds.setdefault((head, names["algo"], tail), []).append(run.seed)
     algorithms: dict[tuple[str, str, str], list[str]] = {}
     for (head, algorithm, tail), numbers in seeds.items():

@@ -7,17 +7,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from dsac import compiler_cache
 from dsac.algorithms.base import Algorithm, Metrics, Noise
 from dsac.data import Transition, derived_seed
 from dsac.optimizer import Adam
-from envs.compiling import private_folder
 
 Outputs = dict[str, Tensor]
 Run = Callable[..., Outputs]
@@ -127,8 +126,7 @@ def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], m
 
 def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
     """A function as one compiled graph over the algorithm's own tensors, which it updates in place."""
-    # What the compiler keeps is executed when it is loaded; torch's own choice is a folder in /tmp.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(private_folder("inductor")))
+    compiler_cache.use_private_folder()
     from torch._guards import TracingContext, tracing
     from torch._inductor import compile as inductor_compile
     from torch._inductor import config as inductor
@@ -137,22 +135,27 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     state = [*algorithm.parameters(), *algorithm.buffers()]
-    shapes = FakeTensorMode(shape_env=ShapeEnv())  # only with a shape environment is the compiler's cache on disk used
-    with tracing(TracingContext(shapes)):  # without a context each operation would make one of its own
-        graph, names = traced(algorithm, function, state, inputs)
     tensors = [tensor.detach() for tensor in state]
-    with torch.no_grad():
-        examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
-        settings = {
-            # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
-            "cpp_wrapper": algorithm.device.type == "cpu",
-            # Said here, the vectors' width is part of the cache's key. Otherwise, where the compiler's probe of the
-            # processor runs into its time limit (a suspended machine), code for narrow vectors stays in the cache, is
-            # built with wide ones by the next process, and writes beyond its arrays.
-            "cpp.simdlen": pick_vec_isa().bit_width(),
-        }
-        with inductor.patch(settings):
-            call = inductor_compile(graph, examples)
+    names: list[str] = []
+
+    def call_of_graph() -> Any:
+        shapes = FakeTensorMode(shape_env=ShapeEnv())  # only with these is the compiler's cache on disk used
+        with tracing(TracingContext(shapes)):  # without a context each operation would make one of its own
+            graph, names[:] = traced(algorithm, function, state, inputs)
+        with torch.no_grad():
+            examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
+            settings = {
+                # On a GPU the captured graph spares the host's work; on the CPU a wrapper in C++ makes it small.
+                "cpp_wrapper": algorithm.device.type == "cpu",
+                # Said here, the vectors' width is part of the cache's key. Otherwise, where the compiler's probe of the
+                # processor runs into its time limit (a suspended machine), code for narrow vectors stays in the cache,
+                # is built with wide ones by the next process, and writes beyond its arrays.
+                "cpp.simdlen": pick_vec_isa().bit_width(),
+            }
+            with inductor.patch(settings):
+                return inductor_compile(graph, examples)
+
+    call = compiler_cache.build(call_of_graph)
 
     @torch.no_grad()
     def run(*inputs: Tensor) -> Outputs:

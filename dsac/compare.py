@@ -22,7 +22,7 @@ from dsac.plain_text import printable
 from dsac.progress import following
 from dsac.results import Run
 from dsac.scores import AXES
-from dsac.strict import as_word, plain_value, read
+from dsac.strict import as_word, command, plain_value, read
 
 HELP = """\
 python -m dsac.compare runs=<folder>[,<folder> ...] [key=value ...] [--json]
@@ -157,9 +157,9 @@ def conclude(
             print(f"note: {figures.MISSING_EXTRA}")
         print(f"written to {out}: {', '.join(path.name for path in files)}")
         if config.commit:
-            print(f"committed form in {config.commit}: python -m dsac.compare runs={config.commit}")
+            print(f"committed form in {config.commit}: {command('compare', [f'runs={config.commit}'])}")
         elif not config.report:
-            print(f"next: python -m dsac.compare runs={config.runs} report=true")
+            print(f"next: {command('compare', [f'runs={config.runs}', 'report=true'])}")
     return {
         "answers": answers,
         "scores": [plain(asdict(row)) for row in found.summaries],

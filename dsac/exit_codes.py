@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from dsac.plain_text import on_screen
 from dsac.signals import StoppedEarly
 
 FINISHED, USAGE, ENVIRONMENT, NUMERICAL, STORAGE, RESOURCES, RESUMABLE, INTERRUPTED = 0, 2, 3, 4, 5, 6, 75, 130
+SIGNS_OF_NO_MEMORY = ("allocate memory", "failed to map segment", "start new thread", "bad_alloc")
 REFUSED = NUMERICAL  # an export whose numbers are not the policy's
 
 
@@ -35,10 +37,42 @@ def guarded(command: Callable[[], int]) -> int:
     except ConfigError as error:
         return failed(USAGE, *error.problems)
     except Exception as error:
-        code = code_of(error)
+        code, line = told(error)
         if code is None:
             raise
-        return failed(code, str(error) or type(error).__name__)
+        return failed(code, line)
+
+
+def told(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the line of an error; no code for a defect of the program."""
+    if short_of_memory(error):
+        return RESOURCES, out_of_memory(error)
+    try:
+        return code_of(error), str(error) or type(error).__name__
+    except Exception as other:  # it imports what tells errors apart, and there may be no room for that either
+        if short_of_memory(other):
+            return RESOURCES, out_of_memory(other)
+        raise
+
+
+def short_of_memory(error: BaseException | None) -> bool:
+    """Whether this, or what led to it, is memory that the system did not give; libraries tell of it in many ways."""
+    while error is not None:
+        text = str(error)
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, ImportError | OSError | RuntimeError) and any(sign in text for sign in SIGNS_OF_NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def out_of_memory(error: Exception) -> str:
+    """What was refused, and who may have set the limit; an error of our own has named the size that fits."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) and text:
+        return text
+    return f"out of memory ({text or type(error).__name__}): see ulimit -v, the container's limit and what else runs"
 
 
 def failed(code: int, *lines: str) -> int:

@@ -7,6 +7,7 @@ happen again, bit for bit where the worlds are exact; so does the update, from t
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ class Guard:
         if all(frozen):
             raise NumericalFault(
                 f"{reason}, and no learner is left; nothing of it was saved. {seen(place)}"
-                f"resume={self.run} with other settings (say a smaller algo.learning_rate, and allow_change=true) goes "
+                f"{shlex.quote(f'resume={self.run}')} with other settings "
+                "(say a smaller algo.learning_rate, and allow_change=true) goes "
                 "on from the last checkpoint; with the same ones it comes here again"
             )
         warn(f"{reason}; it learns no more, the others go on. {seen(place)}")

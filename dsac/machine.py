@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dsac import compiler_cache
 from dsac.config import ConfigError
 from dsac.settings import TrainConfig
 
@@ -88,6 +89,7 @@ def missing_compiler(device: str) -> str | None:
         from torch.utils._triton import has_triton
 
         return None if has_triton() else "Triton, which compiles for CUDA, is not installed"
+    compiler_cache.use_private_folder()
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -34,8 +34,10 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     if ray is not None and ray.is_initialized():
         return ray, False
     if address == LOCAL:
-        # How long collectors look for a Ray that was killed before they end; and a secret of this process's Ray alone.
+        # How long collectors look for a Ray that was killed before they end; a secret of this process's Ray alone; and
+        # this machine's own address for all of it, which Ray chooses where it takes itself to be on a desktop.
         own = {"gcs_rpc_server_reconnect_timeout_s": "3", "AUTH_MODE": "token", "AUTH_TOKEN": secrets.token_hex(32)}
+        own["ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         for name, value in own.items():
             os.environ.setdefault(f"RAY_{name}", value)
     ray = imported()

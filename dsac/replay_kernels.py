@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from dsac.data import Batch, Transition
+from envs.compiling import lazy_kernel
 
 TRANSITION, TERMINATED, TRUNCATED = 1, 2, 4
 
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
     discount: Any
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def next_word(state: Words) -> np.uint64:
     """The next 64 bits of xoshiro256++ (Blackman and Vigna, 2019); state (4,) moves on in place."""
     total = state[0] + state[3]
@@ -66,7 +66,7 @@ def next_word(state: Words) -> np.uint64:
     return word
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def same_row(left: Floats, right: Floats) -> bool:
     """Whether two rows (O,) are equal in every element; NaN equals nothing."""
     for i in range(left.shape[0]):  # noqa: SIM110  numba does not compile all()
@@ -75,14 +75,14 @@ def same_row(left: Floats, right: Floats) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def copy_row(target: Floats, source: Floats) -> None:
     """Make target (K,) equal to source (K,)."""
     for i in range(source.shape[0]):
         target[i] = source[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def write_block(rings: Rings, written: Integers, transitions: Integers, block: Transition) -> None:
     """Append a block (T, S, N, ...) to the rings.
 
@@ -119,7 +119,7 @@ def write_block(rings: Rings, written: Integers, transitions: Integers, block: T
             written[learner, world] = count
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, n_step: int, rows: Rows) -> None:
     """Choose the rows of a batch, uniformly and with replacement, and sum their rewards.
 
@@ -158,7 +158,7 @@ def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, 
             rows.discount[learner, row] = discount
 
 
-@numba.njit(cache=True, nogil=True)
+@lazy_kernel
 def copy_rows(rings: Rings, rows: Rows, batch: Batch) -> None:
     """Fill a batch (S, B, ...) with the rows chosen."""
     obs, action, reward, _ = rings

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -32,7 +31,7 @@ from dsac.results import Run
 from dsac.saved_config import saved
 from dsac.scores import AXES, Array, curve
 from dsac.settings import EnvConfig
-from dsac.strict import as_word, read
+from dsac.strict import as_word, command, read
 from dsac.tables import Table
 
 MISSING_EXTRA = "a report needs jinja2: pip install -e '.[compare]'"
@@ -225,8 +224,7 @@ def made_with(groups: Sequence[Group]) -> str:
 
 def command_of(words: Mapping[str, Any]) -> str:
     """The command of this page."""
-    given = [as_word(key, value) for key, value in words.items()]
-    return "python -m dsac.compare " + " ".join(shlex.quote(word) for word in given)
+    return command("compare", [as_word(key, value) for key, value in words.items()])
 
 
 def best_films(groups: Sequence[Group], modules: Mapping[str, str]) -> dict[str, list[dict[str, str | None]]]:

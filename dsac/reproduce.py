@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsac.departures import chosen, departures
 from dsac.groups import Group, shared
-from dsac.strict import as_word, shown
+from dsac.strict import as_word, command, shown
 
 NOTHING = "-"
 
@@ -22,16 +21,16 @@ def commands(group: Group) -> list[str]:
     by_rest: dict[str, list[int]] = {}
     for run in sorted(group.runs, key=lambda run: run.settings["seed"]):
         settings = {**run.settings, "threads": run.facts["threads"], "device": run.facts["device"]}
-        line = "python -m dsac.train " + words({**chosen(settings), **departures(settings)})
+        line = command("train", words({**chosen(settings), **departures(settings)}))
         seeds = by_rest.setdefault(line, [])
         if run.settings["seed"] not in seeds:
             seeds.append(run.settings["seed"])
     return [looped(rest, seeds) for rest, seeds in by_rest.items()]
 
 
-def words(settings: Mapping[str, Any]) -> str:
-    """Settings as a shell takes them."""
-    return " ".join(shlex.quote(as_word(key, value).replace(", ", ",")) for key, value in settings.items())
+def words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as one types them."""
+    return [as_word(key, value).replace(", ", ",") for key, value in settings.items()]
 
 
 def looped(command: str, seeds: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,8 @@ def refusal(run: Path, key: str, before: Any, asked: Any, algorithm: str | None 
     """The line that refuses a change."""
     change = f"{key}={brief(asked)}: the run has {brief(before)}"
     if fixed(key, algorithm):
-        return f"{change}, which is fixed; a new run with init_from={run} takes its weights where they fit"
+        word = shlex.quote(f"init_from={run}")
+        return f"{change}, which is fixed; a new run with {word} takes its weights where they fit"
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
 
 

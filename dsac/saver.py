@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from dsac.guard import Guard
 from dsac.logger import Logger
 from dsac.plain_text import warn
 from dsac.segments import Archive
+from dsac.signals import LONG_SECONDS, Phase
 from dsac.tasks import Evaluator, task_facts, write_policy
 from dsac.trainer import Trainer
 
@@ -86,6 +88,14 @@ class Saver:
 
     def save(self, trainer: Trainer) -> None:
         """Commit. Raises OSError where the disk does not take it, NumericalFault where a number is not finite."""
+        trainer.phase = Phase(math.inf)  # however slow the disk is: what a stop waits for is this
+        try:
+            self.commit(trainer)
+        finally:
+            trainer.phase = Phase(LONG_SECONDS)
+
+    def commit(self, trainer: Trainer) -> None:
+        """A save, in its order: the policies before the checkpoint that counts on them."""
         self.guard.check_learners()
         facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "scores": trainer.scores}
         self.evaluator.write_best()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -24,6 +25,7 @@ from dsac.plain_text import on_screen, warn
 from dsac.resume import learned_otherwise
 from dsac.segments import Archive, Log
 from dsac.settings import TrainConfig
+from dsac.strict import command
 from dsac.trainer import Trainer
 from dsac.watchdog import Watchdog
 from envs.contract import EnvironmentFault
@@ -179,15 +181,16 @@ def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Ou
     tree = to_tree(config)
     outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
     if trainer.stop_reason and (owed or not trainer.finished):
-        words = "".join(f" {key}={value}" for key, value in modules_named(tree).items())
+        words = [f"{key}={value}" for key, value in modules_named(tree).items()]
         print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
-        print(f"next: python -m dsac.train resume={run}{words}")
+        print(f"next: {command('train', [f'resume={run}', *words])}")
         return outcome(RESUMABLE)
-    words = "".join(f" {key}={value}" for key, value in modules_named(tree, uses=("env",)).items())
+    words = [f"{key}={value}" for key, value in modules_named(tree, uses=("env",)).items()]
     done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
     last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
     print(f"finished {done}; last evaluation {last}; results in {run}")
-    print(f"next: python -m dsac.evaluate run={run}{words}    curves: tensorboard --logdir {run}")
+    score, curves = command("evaluate", [f"run={run}", *words]), shlex.join(["tensorboard", "--logdir", str(run)])
+    print(f"next: {score}    curves: {curves}")
     return outcome(FINISHED)
 
 

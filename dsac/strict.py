@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import shlex
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any
 
@@ -144,6 +145,11 @@ def brief(value: Any) -> str:
 def as_word(key: str, value: Any) -> str:
     """key=value as one would type it on the command line."""
     return f"{key}={shown(lists(value))}"
+
+
+def command(door: str, words: Iterable[str]) -> str:
+    """A command line of this package, as a shell takes it whatever its words hold: spaces, quotes."""
+    return f"python -m dsac.{door} {shlex.join(words)}"
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:

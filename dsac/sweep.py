@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from dsac.exit_codes import FINISHED, RESUMABLE, entered
 from dsac.fields import at_least, choice
 from dsac.plain_text import on_screen, warn
-from dsac.strict import plain_value, read
+from dsac.strict import command, plain_value, read
 
 if TYPE_CHECKING:
     from dsac.sweep_plan import Planned
@@ -210,14 +209,13 @@ def conclude(runs: Sequence[Run], words: Sequence[str]) -> int:
     code = exit_code(runs)
     if code != FINISHED:
         verb = "stopped" if code == RESUMABLE else "ended"
-        again = shlex.join(words)
         print(f"{verb} with {counts[FINISHED_RUN]} of {len(runs)} runs finished, {counts[FAILED]} failed")
-        print(f"next: python -m dsac.sweep {again}    (continues what is missing)")
+        print(f"next: {command('sweep', words)}    (continues what is missing)")
         return code
     folders = sorted({str(Path(run.folder).parent.parent) for run in runs if run.folder})
     root = folders[0] if len(folders) == 1 else str(Path(runs[0].planned.config.runs))
     print(f"finished {len(runs)} runs; results in {root}")
-    print(f"next: python -m dsac.compare runs={root}")
+    print(f"next: {command('compare', [f'runs={root}'])}")
     return code
 
 

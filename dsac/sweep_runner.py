@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsac.exit_codes import FINISHED, RESUMABLE
-from dsac.signals import NUMBERS
+from dsac.signals import handled
 from dsac.sweep_plan import Planned
 from dsac.sweep_state import Found, elsewhere, find, find_all, read_status
 
@@ -217,12 +217,8 @@ class Sweep:
             os.write(2, b"\nstopping: every run saves; once more to quit at once\n")
             self.stop_all()
 
-        before = {number: signal.signal(number, handle) for number in NUMBERS}
-        try:
+        with handled(handle):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def said(log: Path, start: int) -> str:

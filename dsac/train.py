@@ -6,13 +6,14 @@ Composes the config, builds five things, hands them and the periodic tasks to th
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac.callable_module import make_callable
-from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
+from dsac.config import ConfigError, choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
 from dsac.exit_codes import FINISHED, guarded
 from dsac.plain_text import on_screen, warn
 from dsac.progress import ProgressBar
@@ -47,6 +48,9 @@ algo   {algos}
 exit   0 finished, 2 usage, 3 environment, 4 numerical, 5 storage, 6 resources, 75 stopped and resumable
 
 """
+
+
+_alone = threading.Lock()
 
 
 def train(*, tasks: Sequence[Task] = (), **settings: Any) -> Outcome:
@@ -84,6 +88,19 @@ def print_help(words: Sequence[str]) -> None:
 
 def start(words: Sequence[str], tasks: Sequence[Task] = ()) -> Outcome:
     """Check the words, show that something happens, train."""
+    if not _alone.acquire(blocking=False):
+        raise ConfigError(
+            "another training is under way in this process, and torch's threads, the signals and the compilers are the "
+            "process's: begin this one when that has ended, or in a process of its own (python -m dsac.sweep runs many)"
+        )
+    try:
+        return started(words, tasks)
+    finally:
+        _alone.release()
+
+
+def started(words: Sequence[str], tasks: Sequence[Task]) -> Outcome:
+    """The only training of this process."""
     problems: list[str] = []
     request = requested(words, problems)
     title = f"{request.tree['env'].get('id') or request.tree['env'].get('name')} {request.tree['algo'].get('name')}"
@@ -132,8 +149,13 @@ def run_sitting(
         for line in filter(None, [remark(config), *remarks]):
             warn(line)
         trainer = build(config)
-        episodes, seed = config.eval.episodes, derived_seed(config.seed, "evaluation")
-        scoring_worlds = make_worlds(config.env, evaluation.worlds(episodes), seed, "env", config.threads)
+        scoring_worlds = make_worlds(
+            config.env,
+            evaluation.worlds(config.eval.episodes),
+            derived_seed(config.seed, "evaluation"),
+            "env",
+            config.threads,
+        )
         for env in (*trainer.collector.envs, scoring_worlds):
             stack.callback(env.close)
         if config.eval.video:
@@ -144,13 +166,13 @@ def run_sitting(
             sitting.restore(trainer, state["trainer"])
         elif config.init_from:
             facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
-        if stopping:
-            stopping.attend(trainer)
+        stopping = stopping or Stopping()
+        stopping.attend(trainer)
         run, watchdog = sitting.opened(config, resumed, facts, manifest["config"], trainer, stack)
-
+        stopping.last_words = watchdog.write
         logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
         stack.callback(logger.close)
-        evaluator = Evaluator(run, scoring_worlds, episodes, logger, config.eval.video, watchdog)
+        evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video, watchdog)
         if state is not None:
             evaluator.load_state_dict(state["evaluator"])
         exports = ExportAtBest(run, config)

@@ -11,6 +11,7 @@ import torch
 from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import Algorithm, Memory, Metrics
 from dsac.collector import Act, AnyCollector
+from dsac.signals import BLOCK_SECONDS, LONG_SECONDS, Phase
 
 Task = Callable[["Trainer"], None]
 
@@ -26,6 +27,7 @@ class Trainer:
     overlap           learn from the blocks before while the worlds step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
     inspect           called with each batch once it was learned from
+    phase             what it is doing, for a stop that waits
     """
 
     def __init__(
@@ -47,10 +49,18 @@ class Trainer:
         self.scores: list[float] = []
         self.stop_reason: str | None = None
         self.inspect: Callable[[Any], None] = lambda batch: None
+        self.phase = Phase(LONG_SECONDS)
 
     def run(self) -> None:
         """Train until the budget is spent or someone calls `stop`; the tasks run after every block."""
         self.started = time.monotonic()
+        try:
+            self.loop()
+        finally:
+            self.phase = Phase(LONG_SECONDS)
+
+    def loop(self) -> None:
+        """Blocks until the end."""
         while self.warmup_env_steps < self.algorithm.warmup_env_steps and not self.stop_reason:
             self.gather(self.algorithm.warmup_act, learning=False)
         while not self.finished and not self.stop_reason:
@@ -63,7 +73,7 @@ class Trainer:
         With `overlap` the updates that are due for the block before are launched while the worlds take this one, whose
         actions were chosen first: the policy acts one block late, and in what order things happen is still certain.
         """
-        algorithm = self.algorithm
+        algorithm, began = self.algorithm, time.monotonic()
         if learning and self.overlap:
             block = self.collector.gather(act, algorithm.horizon, meanwhile=self.learn)
         else:
@@ -78,8 +88,10 @@ class Trainer:
             self.env_steps += steps
         else:
             self.warmup_env_steps += steps
+        took, self.phase = time.monotonic() - began, Phase(LONG_SECONDS)
         for task in self.tasks:
             task(self)
+        self.phase = Phase(max(BLOCK_SECONDS, 3 * took))  # the next block may well take as long as this one
 
     def learn(self) -> None:
         """The updates that are due."""
@@ -90,6 +102,10 @@ class Trainer:
     def stop(self, reason: str) -> None:
         """End the run after this block."""
         self.stop_reason = reason
+
+    def signs(self) -> tuple[Any, ...]:
+        """What shows that it moves, also within a long block: one of these becomes another object."""
+        return self.phase, self.collector.block, self.updates
 
     @property
     def finished(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from dsac.exit_codes import FINISHED, RESUMABLE, entered, failed
 from dsac.fields import at_least, choice
 from dsac.plain_text import on_screen
+from dsac.strict import command
 from dsac.sweep import SweepConfig, launcher_of
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def tune(words: Sequence[str]) -> int:
             tuner = carried_out(config, job, study, outside)
             if tuner.ended:
                 code, lines = tuner.ended
-                return failed(code, *lines, f"then, to continue: python -m dsac.tune {shlex.join(words)}")
+                return failed(code, *lines, f"then, to continue: {command('tune', words)}")
             if tuner.sweep.stops or tuner.open:
                 print(
                     f"stopped with {study.asked - len(tuner.open)} of {config.trials} trials closed; every run is saved"
                 )
-                print(f"next: python -m dsac.tune {shlex.join(words)}    (continues)")
+                print(f"next: {command('tune', words)}    (continues)")
                 return RESUMABLE
         return conclude(job, study, outside, "--json" in words)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from dsac.importing import refusals
 from dsac.runs import env_name
 from dsac.search_space import Choices, Range, Space, described, read_space, unsearchable
 from dsac.settings import TrainConfig
-from dsac.strict import flat, plain_value
+from dsac.strict import command, flat, plain_value
 from dsac.study import Study, best_of
 from dsac.study_record import recorded
 from dsac.sweep import seeds_of, taken
@@ -95,8 +94,9 @@ def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
     base = plan({}, seeds, [*others, *runs], problems)[0].config
     name = config.study or f"{env_name(base.env)}-{base.algo.name}"
     folder = Path(base.runs).expanduser() / "tune" / name
-    command = f"python -m dsac.tune {shlex.join(words)}"
-    return config, Job(folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner, command)
+    return config, Job(
+        folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner, command("tune", words)
+    )
 
 
 def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -> Job:

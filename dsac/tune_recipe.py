@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dsac import commit
+from dsac import commit, strict
 from dsac.config import compose, conf_folder, to_tree
 from dsac.fields import MACHINE, RECORD
 from dsac.importing import modules_named
@@ -112,7 +111,7 @@ def command(door: str, recipe: Recipe, config: TrainConfig, words: Mapping[str, 
     kept |= {"runs": words["runs"]} if words["runs"] != TrainConfig.runs else {}
     named = {"env": own["env"]["name"], "algo": own["algo"]["name"]} | modules_named(own)
     given = {"experiment": recipe.name} | named | others | {"threads": shown(config.threads)} | kept
-    return f"python -m dsac.{door} " + shlex.join(f"{key}={value}" for key, value in given.items())
+    return strict.command(door, [f"{key}={value}" for key, value in given.items()])
 
 
 def fresh_seeds(seeds: Sequence[int], learners: int) -> str:

@@ -31,6 +31,13 @@ class Watchdog:
             self.called = now
             faulthandler.dump_traceback_later(self.seconds, repeat=True, file=self.file)
 
+    def write(self) -> str:
+        """Write the stacks as they are now; where they lie, in words."""
+        with contextlib.suppress(OSError, ValueError):
+            faulthandler.dump_traceback(self.file)
+            return f"; where it hung is in {self.path}"
+        return ""
+
     def close(self) -> None:
         """Look away; a file in which nothing was written goes."""
         faulthandler.cancel_dump_traceback_later()

@@ -6,11 +6,11 @@ nor a change of MuJoCo. Here the cache folder itself is named after all of these
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-import stat
-import tempfile
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +22,9 @@ import llvmlite
 import mujoco
 import numba
 import numpy as np
+from numba.core import caching
+
+from envs.caches import private_folder
 
 _lock = threading.RLock()
 log = logging.getLogger("envs.engine")
@@ -86,39 +89,44 @@ def _file(path: str | None) -> bytes:
 
 
 def cache_root() -> Path:
-    """Where the engine's compiled code is kept: NUMBA_CACHE_DIR where it is set, else a private folder."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    return Path(chosen) if chosen else private_folder("compiled")
+    """Where the engine's compiled code is kept: NUMBA_CACHE_DIR where it can be written to, else a private folder."""
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        with contextlib.suppress(OSError):
+            Path(chosen).mkdir(parents=True, exist_ok=True)
+            if os.access(chosen, os.W_OK):
+                return Path(chosen)
+    return private_folder("compiled")
 
 
-def private_folder(name: str) -> Path:
-    """A folder of this user alone for compiled code, in the user's cache folder; a temporary one where that fails.
+class CacheFile(caching.IndexDataCacheFile):
+    """What numba keeps of one function; entries that cannot be read are compiled anew."""
 
-    Compiled code is executed when it is loaded, so a folder that others may write to is not used.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = base / "dsac" / name
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        root.chmod(0o700)
-        status = root.stat()
-        if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return root
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="dsac-compiled-"))
+    def load(self, key: Any) -> Any:
+        """The entry of this key; None where there is none that can be read."""
+        try:
+            return super().load(key)
+        except Exception as error:  # whatever a file can raise that was cut short, or is none
+            print(f"warning: {self._index_path} cannot be read ({error}); it is compiled anew", file=sys.stderr)
+            Path(self._index_path).unlink(missing_ok=True)
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep an entry, if the disk takes it."""
+        with contextlib.suppress(OSError):
+            super().save(key, data)
 
 
 @contextmanager
 def cached(function: FunctionType) -> Iterator[None]:
     """Within this block numba keeps what it compiles from the function in the folder of its fingerprint."""
     with _lock:
-        before = numba.config.CACHE_DIR
+        before = numba.config.CACHE_DIR, caching.IndexDataCacheFile
         numba.config.CACHE_DIR = str(cache_root() / fingerprint(function))
+        caching.IndexDataCacheFile = CacheFile
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            numba.config.CACHE_DIR, caching.IndexDataCacheFile = before
 
 
 def callback(function: FunctionType, signature: Any) -> Any:
@@ -140,3 +148,9 @@ def kernel(signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
             return numba.njit(signature, cache=True, nogil=True, error_model="numpy", **options)(function)
 
     return compile_now
+
+
+def lazy_kernel(function: Any) -> Any:
+    """A kernel that is compiled at its first call, for the types of its arguments."""
+    with cached(function):
+        return numba.njit(cache=True, nogil=True)(function)

@@ -5,6 +5,7 @@ Letters: N worlds of one learner, O observation entries, A action entries, K rew
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 MOST_EPISODE_STEPS = 100_000  # a scored or filmed episode is cut here where no clock of the task ends it
+LARGEST = 1e37  # of a number in a controller: twice as much is still a float32
 
 
 class EnvironmentFault(RuntimeError):
@@ -25,6 +27,16 @@ class NonFiniteAction(EnvironmentFault):
 
 class UnsuitableEnvironment(ValueError):
     """The request cannot be served: unknown name, discrete or unbounded actions, an observation that is not a Box."""
+
+
+def refuse_limits(task_id: str, names: Sequence[str], low: FloatArray, high: FloatArray) -> None:
+    """Raise UnsuitableEnvironment for limits of an action that float32 cannot map [-1, 1] onto, such as its largest."""
+    for name, lowest, highest in zip(names, low, high, strict=True):
+        if not max(abs(lowest), abs(highest)) <= LARGEST:
+            raise UnsuitableEnvironment(
+                f"{task_id}: the limits of {name} are {lowest:g} to {highest:g}, beyond {LARGEST:g}: give it the range "
+                "that the actuator has"
+            )
 
 
 class EnvSpec(NamedTuple):

@@ -18,7 +18,7 @@ from envs.importing import users_module
 from envs.simulator import REWARD_TERMS, derived_state, diverged, integration_state, restore, route_warnings_to_logging
 from envs.spaces import describe, parts_of
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_REWARD = float(np.finfo(np.float32).max)
 log = logging.getLogger("envs.gymnasium")
 
 
@@ -106,7 +106,7 @@ class GymnasiumVecEnv:
                 raise
             except BaseException as error:
                 raise self._fault(index, f"step on action {controls[index].tolist()}", error) from error
-        too_large = ~(np.abs(rewards) <= LARGEST)
+        too_large = ~(np.abs(rewards) <= LARGEST_REWARD)
         invalid = thrown_away | too_large | ~np.isfinite(next_obs).all(axis=1)
         if invalid.any():
             first = int(invalid.argmax())

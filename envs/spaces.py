@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.answers import Part, in_one_line
-from envs.contract import EnvSpec, FloatArray, UnsuitableEnvironment
+from envs.contract import EnvSpec, FloatArray, UnsuitableEnvironment, refuse_limits
 from envs.simulator import REWARD_TERMS, actuator_names, observation_names
 
 
@@ -48,6 +48,8 @@ def _action_limits(task_id: str, space: Any) -> tuple[FloatArray, FloatArray]:
         raise UnsuitableEnvironment(
             f"{task_id}: its action space is unbounded, {in_one_line(str(space))}; give it finite limits"
         )
+    names = [f"action[{entry}]" for entry in range(len(space.low))]
+    refuse_limits(task_id, names, space.low, space.high)
     return space.low.astype(np.float32), space.high.astype(np.float32)
 
 

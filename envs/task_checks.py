@@ -23,7 +23,7 @@ from numba.core.errors import NumbaError
 from envs import worlds
 from envs.answers import in_one_line
 from envs.compiling import callback
-from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment
+from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment, refuse_limits
 from envs.physics import Model, Physics, model_arrays, physics_arrays
 from envs.simulator import actuator_names
 from envs.task import Randomisation, Task
@@ -179,6 +179,7 @@ def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
         _run(task.terminated, physics)
     mujoco.mj_resetData(model, data)
     limits = model.actuator_ctrlrange.astype(np.float32)
+    refuse_limits(task.id, actuator_names(model), limits[:, 0], limits[:, 1])
     return EnvSpec(
         id=task.id,
         obs_dim=len(names),

@@ -16,7 +16,7 @@ from small_runs import only_run, small_words
 import dsac
 from dsac import evaluate, exit_codes, load_policy, train
 from dsac.config import ConfigError
-from dsac.trainer import every
+from dsac.trainer import Trainer, every
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,6 +96,25 @@ def test_training_in_a_thread(tmp_path: Path):
     thread.start()
     thread.join()
     assert outcomes[0].exit_code == exit_codes.FINISHED
+
+
+def test_a_second_training_at_once_is_refused(tmp_path: Path):
+    """Catches two trainings that crash in each other's parser, compiler or signals, in one of two tries."""
+    refusals: list[str] = []
+
+    def second(trainer: Trainer) -> None:
+        trainer.stop("enough")
+        with pytest.raises(ConfigError) as error:
+            train(**small_settings(tmp_path / "second"))
+        refusals.append(str(error.value))
+
+    thread = threading.Thread(target=lambda: train(tasks=[second], **small_settings(tmp_path / "first")))
+    thread.start()
+    thread.join()
+    assert len(refusals) == 1
+    assert "dsac.sweep" in refusals[0]
+    assert not (tmp_path / "second").exists()
+    assert train(**small_settings(tmp_path / "second")).exit_code == exit_codes.FINISHED
 
 
 def test_unknown_names_are_no_part_of_the_package():

@@ -382,6 +382,14 @@ def test_signals_save_and_stop(tmp_path: Path):
         (EnvironmentFault("the arm fell off"), exit_codes.ENVIRONMENT),
         (OSError(28, "No space left on device"), exit_codes.STORAGE),
         (MemoryError("the replay is too large"), exit_codes.RESOURCES),
+        (MemoryError(), exit_codes.RESOURCES),
+        (OSError(12, "Cannot allocate memory"), exit_codes.RESOURCES),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), exit_codes.RESOURCES),
+        (RuntimeError("can't start new thread"), exit_codes.RESOURCES),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            exit_codes.RESOURCES,
+        ),
         (torch.OutOfMemoryError("CUDA out of memory"), exit_codes.RESOURCES),
         (KeyboardInterrupt(), exit_codes.INTERRUPTED),
     ],
@@ -394,6 +402,19 @@ def test_each_failure_has_its_code(error: BaseException, code: int, capsys: pyte
 
     assert guarded(fails) == code
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_limit_of_memory_is_one_line(tmp_path: Path):
+    """Catches a traceback out of the handler of errors, whose own imports find no room either."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+
+    command = [sys.executable, "-m", "dsac.train", *small_words(tmp_path / "runs")]
+    done = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, check=False)
+    assert done.returncode == exit_codes.RESOURCES
+    (line,) = done.stderr.splitlines()
+    assert all(word in line for word in ("error: out of memory", "ulimit -v"))
 
 
 def test_a_defect_keeps_its_traceback():

@@ -21,8 +21,10 @@ from dsac.export import main
 from dsac.exporting import c_header, onnx_graph, runtimes, writing
 from dsac.exporting import parity as parity_module
 from dsac.exporting.c_library import CLibrary
+from dsac.exporting.contract import safe_action
 from dsac.exporting.layers import ExportRefused, Layers
 from dsac.networks import ACTIVATIONS
+from envs.contract import EnvSpec
 
 ort = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 TASKS = ("Humanoid", "HalfCheetah")
@@ -414,6 +416,16 @@ def test_an_own_robot_is_told_to_set_its_safe_action(tmp_path: Path, capsys: pyt
     assert table["safe_action"] == {"kind": "vector", "value": [0.0, 0.5]}
     assert table["run"].startswith("custom/ppo/")
     assert main(words[:-1]) == USAGE
+
+
+def test_the_safe_action_lies_within_the_limits():
+    """Catches a valve of 15 to 60 that gets 0 by default, or a refusal that does not say how to choose."""
+    limits = (np.array([15, -1, -9], np.float32), np.array([60, 1, -2], np.float32))
+    spec = EnvSpec("Valve-v0", 1, 3, *limits, 0.1, ("x",), ("valve", "arm", "pump"), ())
+    assert [safe_action(word, spec).value.tolist() for word in (None, "last")] == [[15, 0, -2]] * 2
+    assert safe_action(None, spec).kind == "vector"
+    with pytest.raises(ConfigError, match=r"0 for valve .* 15 to 60.*safe_action=\[15,0,-2\]"):
+        safe_action("zero", spec)
 
 
 def test_the_extra_is_named_where_it_is_missing(cheetah: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

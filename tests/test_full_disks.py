@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from small_runs import (
 
 from dsac import checkpoint, commit, exit_codes, saver
 from dsac.logger import Appender
-from dsac.train import main
+from dsac.train import main, start
 
 DURABLE = ("create", "write", "fsync", "close", "mkdir")
 
@@ -170,11 +171,22 @@ def test_a_read_only_run_is_said_to_be_one(tmp_path: Path, capsys: pytest.Captur
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_path_with_spaces_and_signs_of_other_tongues(tmp_path: Path):
-    """Catches a path that is cut at a space, quoted twice, or encoded on the way."""
-    runs = tmp_path / "läufe von 机器人 [1]"
-    assert main([*small_words(runs), "total_env_steps=64"]) == exit_codes.FINISHED
-    assert main([f"resume={only_run(runs)}", "total_env_steps=70"]) == exit_codes.FINISHED
+def test_a_path_with_spaces_and_signs_of_other_tongues(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a path that is cut at a space, quoted twice, or encoded on the way, the advised command included."""
+    runs = tmp_path / "läufe von 机器人's $HOME [1]"
+    stop: list[Callable[[Any], None]] = [lambda trainer: trainer.stop("SIGTERM")]
+    assert start([*small_words(runs), "total_env_steps=64"], stop).exit_code == exit_codes.RESUMABLE
+    python, _, door, *words = advised(capsys)
+    assert (python, door) == ("python", "dsac.train")
+    assert main(words) == exit_codes.FINISHED
+    assert advised(capsys)[3] == f"run={only_run(runs)}"
+
+
+def advised(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The command that the last line says, as a shell takes it."""
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("next: ")
+    return shlex.split(line.removeprefix("next: "))
 
 
 def test_every_checkpoint_damaged_lists_every_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from small_runs import small_config, train_whole
 from dsac import checkpoint, exit_codes
 from dsac.runs import load_policy
 from dsac.train import main
-from envs.compiling import private_folder
+from envs.caches import private_folder
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("dsac", "envs", "examples") for path in (ROOT / folder).rglob("*.py"))
@@ -132,12 +133,13 @@ def test_a_pickle_in_a_run_folder_stays_closed(tmp_path: Path, monkeypatch: pyte
 def test_compiled_code_is_kept_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches compiled code that someone else could have put there: a folder in /tmp, or one that others write to."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     folder = private_folder("inductor")
     assert folder == tmp_path / "dsac" / "inductor"
     folder.chmod(0o777)
     assert stat.S_IMODE(private_folder("inductor").stat().st_mode) == 0o700
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     other = private_folder("inductor")
-    assert not other.is_relative_to(tmp_path)
+    assert not other.is_relative_to(tmp_path / "dsac")
     assert stat.S_IMODE(other.stat().st_mode) == 0o700
-    other.rmdir()

@@ -26,6 +26,28 @@ from dsac.sweep_runner import Sweep
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'dsac[ray]'")
 
 
+LISTENING = """
+from pathlib import Path
+from dsac.ray_cluster import connect
+
+def listening():
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {words[1] for words in lines if words[3] == "0A"}
+
+before = listening()
+connect("local", 1)
+print(*listening() - before)
+"""
+
+
+def test_a_ray_of_ones_own_listens_on_this_machine_alone():
+    """Catches ports that anybody in the network can talk to, opened by ray.address=local."""
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
+    places = done.stdout.split()
+    assert places
+    assert all(place.split(":")[0].endswith("0100007F") for place in places), places
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """Two nodes of two cores each, on paper, which everything here joins."""

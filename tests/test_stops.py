@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 from small_runs import assert_same, final_state, lasting_rows, only_run, small_config, small_words, train_whole
 
-from dsac import accelerate, commit, exit_codes, machine, tasks
+from dsac import accelerate, commit, exit_codes, machine, signals, tasks
+from dsac.signals import BLOCK_SECONDS, Phase, StoppedEarly, stopping_on_signals
 from dsac.train import main
 from dsac.trainer import Trainer
 from envs.engine import Engine
@@ -287,3 +289,110 @@ def test_stacks_of_a_hang_and_of_a_fault_are_kept(what: str, code: int, tmp_path
     stacks = (only_run(tmp_path / "runs") / "stacks.log").read_text()
     assert "in hanging" in stacks
     assert ("Timeout" in stacks) is (code == 0)
+
+
+MUTEX = "import ctypes; lock = ctypes.CDLL(None).pthread_mutex_lock; room = ctypes.create_string_buffer(64)"
+HANGS = {
+    "in Python": "while calls == 30: time.sleep(0.1)",
+    "in C, deaf to signals": f"{MUTEX}; [lock(room) for _ in range(2 if calls == 30 else 0)]",
+    "in Python, that swallows what is raised": """
+    while calls == 30:
+        try: time.sleep(0.1)
+        except BaseException: pass""",
+}
+
+
+@pytest.mark.parametrize("where", HANGS)
+def test_an_environment_that_hangs_is_ended_after_one_signal(where: str, tmp_path: Path):
+    """Catches a process that no scheduler's SIGTERM ends, since the block that it waits for never does."""
+    what = f"if calls == 30: print('HERE', flush=True)\n    {HANGS[where].lstrip()}"
+    words = small_words(tmp_path / "runs", "sac")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANG.format(what=what), *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        while "HERE" not in process.stdout.readline():
+            assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, error
+    assert time.monotonic() - began > BLOCK_SECONDS - 1
+    (line,) = (line for line in error.splitlines() if line.startswith("error: "))
+    run = only_run(tmp_path / "runs")
+    assert all(word in line for word in ("SIGTERM", "resume=", str(run / "stacks.log"))), line
+    assert "in hanging" in (run / "stacks.log").read_text()
+    assert main([f"resume={run}"]) == exit_codes.FINISHED
+
+
+class Slow:
+    """A trainer whose block takes long; something in it moves, or nothing does."""
+
+    def __init__(self, moves: bool) -> None:
+        self.phase, self.moves, self.asked = Phase(0.5), moves, ""
+
+    def stop(self, reason: str) -> None:
+        self.asked = reason
+
+    def signs(self) -> tuple[Any, ...]:
+        return (object(),) if self.moves else (self.phase,)
+
+
+def ended(process: Callable[[], int]) -> int:
+    """The exit code of a function in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        os._exit(process())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(("moves", "code"), [(True, 0), (False, 128 + signal.SIGTERM)])
+def test_a_long_block_that_moves_is_waited_for(moves: bool, code: int):
+    """Catches a deadline that ends an environment which is slow, and one that ends nothing."""
+
+    def process() -> int:
+        trainer = Slow(moves)
+        with stopping_on_signals() as stopping:
+            stopping.attend(trainer)
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(2)
+        return 0 if trainer.asked == "SIGTERM" else 1
+
+    assert ended(process) == code
+
+
+def test_a_signal_to_a_forked_worker_is_not_the_trainers(monkeypatch: pytest.MonkeyPatch):
+    """Catches a pool of workers, ended with SIGTERM by an environment, that takes the trainer along."""
+    monkeypatch.setattr(signals, "LONG_SECONDS", 0.3)
+
+    def worker() -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        return 7
+
+    def process() -> int:
+        with stopping_on_signals():
+            code = ended(worker)
+            time.sleep(1)
+            return code
+
+    assert ended(process) == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(number: int):
+    """Catches an overnight run under nohup that ends at the logout, and one in the background that Ctrl-C ends."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stopping_on_signals() as stopping:
+            signal.raise_signal(number)
+            assert stopping.asked is None
+            with pytest.raises(StoppedEarly, match="SIGTERM"):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

@@ -20,7 +20,13 @@ from dsac.settings import TrainConfig
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
 
-CHILD = "import os, sys; os.nice(19); from dsac.export import main; sys.exit(main(sys.argv[1:]))"
+CHILD = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the trainer is in the background of a script
+os.nice(19)
+from dsac.export import main
+sys.exit(main(sys.argv[1:]))
+"""
 NEEDED = ("onnx", "onnxruntime")
 SECONDS_TO_FINISH, SECONDS_TO_STOP = 300, 5
 

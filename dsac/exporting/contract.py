@@ -16,10 +16,9 @@ from dsac.exporting.units import action_semantics, obs_units
 from dsac.sittings import installed
 from dsac.strict import plain_value
 from envs import ANY_GYMNASIUM_ID, CUSTOM
-from envs.contract import EnvSpec, UnsuitableEnvironment, VecEnv
+from envs.contract import LARGEST, EnvSpec, UnsuitableEnvironment, VecEnv
 
 SCHEMA = 1
-LARGEST = 1e37  # twice as much is still a float32
 LIBRARIES = ("dsac", "torch", "numpy", "mujoco", "onnx", "onnxruntime")
 
 
@@ -35,10 +34,16 @@ class SafeAction(NamedTuple):
 
 
 def safe_action(word: Any, spec: EnvSpec) -> SafeAction:
-    """zero, last or a vector such as [0.1,-0.2]; None: zero. Raises ConfigError for what the actuators cannot do."""
+    """zero, last or a vector such as [0.1,-0.2]; None: zero, or within the limits what is nearest to it.
+
+    Raises ConfigError for what the actuators cannot do.
+    """
     low, high = spec.action_low, spec.action_high
+    nearest = np.clip(np.zeros_like(low), low, high)
     if word == "last":
-        return SafeAction("last", np.clip(np.zeros_like(low), low, high))
+        return SafeAction("last", nearest)
+    if word is None and nearest.any():
+        return SafeAction("vector", nearest)
     if word in (None, "zero"):
         kind, value = "zero", np.zeros_like(low)
     else:
@@ -52,7 +57,11 @@ def safe_action(word: Any, spec: EnvSpec) -> SafeAction:
         kind, value = "vector", np.asarray(numbers, np.float32)
     for name, number, lowest, highest in zip(spec.action_names, value, low, high, strict=True):
         if not lowest <= number <= highest:
-            raise ConfigError(f"safe_action: {number:g} for {name} is outside its limits, {lowest:g} to {highest:g}")
+            choice = ",".join(f"{entry:g}" for entry in np.clip(value, low, high))
+            raise ConfigError(
+                f"safe_action: {number:g} for {name} is outside its limits, {lowest:g} to {highest:g}; choose with "
+                f"safe_action=[{choice}] or the like, or last (export.safe_action of a training)"
+            )
     return SafeAction(kind, value)
 
 
@@ -61,8 +70,9 @@ def safe_action_warning(word: Any, env_name: str, key: str = "safe_action") -> s
     if word is not None or env_name not in (CUSTOM, ANY_GYMNASIUM_ID):
         return None
     return (
-        f"{key} is not set, so zero is what this robot does when an observation cannot be trusted. Zero torque lets a "
-        f"standing robot fall: set {key}=zero if zero is right, else last or a list"
+        f"{key} is not set, so zero, or what its limits allow nearest to zero, is what this robot does when an "
+        f"observation cannot be trusted. Zero torque lets a standing robot fall: set {key}=zero if zero is right, "
+        "else last or a list"
     )
 
 
