@@ -19,7 +19,6 @@ from dsac.config import (
     ConfigError,
     compose,
     flat_keys,
-    key_values,
     known_choice,
     load,
     set_value,
@@ -28,6 +27,7 @@ from dsac.config import (
 from dsac.saved_config import permitted, saved, source_problems
 from dsac.settings import TrainConfig
 from dsac.strict import plain_value, shown, unknown_key
+from dsac.words import key_values
 
 FREE = {
     "total_env_steps", "log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "keep_checkpoints",
@@ -62,7 +62,7 @@ def requested(words: Sequence[str], problems: list[str]) -> Request:
     resume, allow = pairs.get("resume", "null"), plain_value(pairs.get("allow_change", "false"))
     if not isinstance(allow, bool):
         problems.append(f"allow_change={pairs['allow_change']} must be true or false")
-    others = [word for word in words if "=" in word and word.partition("=")[0] not in COMMAND and "${" not in word]
+    others = [f"{key}={value}" for key, value in pairs.items() if key not in COMMAND]
     if resume in ("", "null", "auto"):
         tree = compose(others, problems)
         problems += source_problems(tree)

@@ -172,11 +172,11 @@ def test_nothing_is_lost_on_the_way_to_a_type(value: Any, kind: Any, expected: A
 def test_all_problems_are_listed_at_once():
     """Catches a check that hides the second mistake until the first is repaired."""
     problems = problems_of(
-        "env=Humonoid", "algo=dsact", "seeed=1", "seed", "+seed=1", "eval.episodes=0", "device=gpu", "eval=3"
+        "env=Humonoid", "algo=dsac_tt", "seeed=1", "seed", "+seed=1", "eval.episodes=0", "device=gpu", "eval=3"
     )
     start = [problem.split(":")[0].split(" ")[0] for problem in problems]
     assert sorted(start) == sorted(
-        ["env=Humonoid", "algo=dsact", "unknown", "'seed'", "'+seed=1'", "eval=3", "device=gpu"]
+        ["env=Humonoid", "algo=dsac_tt", "unknown", "'seed'", "'+seed=1'", "eval=3", "device=gpu"]
     )
     assert any("Humanoid" in problem for problem in problems)
     assert any("dsac_t" in problem for problem in problems)

@@ -24,6 +24,7 @@ TIERS = [
         "dsac.importing",
         "dsac.plain_text",
         "dsac.strict",
+        "dsac.words",
     ],
     [
         "dsac.callable_module",
