@@ -260,7 +260,10 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
 def collect_problems(config: TrainConfig) -> list[str]:
     """What does not fit together in who steps the worlds."""
     if config.collect == "local":
-        return [f"collectors={config.collectors} needs collect=ray"] if config.collectors > 1 else []
+        given: dict[str, tuple[Any, Any]] = {"collectors": (config.collectors, 1)}
+        for item in dataclasses.fields(RayConfig) if config.ray else ():
+            given[f"ray.{item.name}"] = (getattr(config.ray, item.name), item.default)
+        return [f"{key}={shown(value)} needs collect=ray" for key, (value, usual) in given.items() if value != usual]
     found = ["overlap=true: collect=ray collects beside learning by itself"] if config.overlap else []
     if not config.algo.off_policy and config.algo.num_envs % config.collectors:
         found.append(
