@@ -23,6 +23,7 @@ from dsac.progress import following
 from dsac.results import Run
 from dsac.scores import AXES
 from dsac.strict import as_word, command, plain_value, read
+from dsac.words import key_values
 
 HELP = """\
 python -m dsac.compare runs=<folder>[,<folder> ...] [key=value ...] [--json]
@@ -78,8 +79,8 @@ def compare(runs: Path | str | Sequence[Path | str], **settings: Any) -> dict[st
 
 def parse(words: Sequence[str]) -> CompareConfig:
     """key=value words -> config. Raises ConfigError."""
-    problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
-    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    problems: list[str] = []
+    pairs = key_values(words, problems, one_run=False, known=[item.name for item in fields(CompareConfig)])
     tree = {key: value if key in TEXT else plain_value(value) for key, value in pairs}
     values = read(CompareConfig, tree, "", problems)
     if problems:

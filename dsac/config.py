@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import functools
 import importlib.util
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from dsac.importing import refusals
 from dsac.recipes import merge, read_recipe, recipe_path
 from dsac.settings import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
 from dsac.strict import brief, lists, plain_value, read, unknown_key
+from dsac.words import key_values, near_name, same_name
 
 
 class ConfigError(ValueError):
@@ -99,20 +100,6 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
     return tree
 
 
-def key_values(words: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
-    """The words taken apart; what is malformed is noted."""
-    pairs = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key.startswith(("+", "~", "-")):
-            problems.append(f"{word!r} is not key=value (see --help)")
-        elif "${" in word:
-            problems.append(f"{word}: a value stands for itself, ${{...}} is not resolved")
-        else:
-            pairs.append((key, value))
-    return pairs
-
-
 def experiment_named(given: Mapping[str, str]) -> str | None:
     """The recipe of the word experiment=, or that of conf/train.yaml; None for none."""
     default = yaml.safe_load((conf_folder() / "train.yaml").read_text())["experiment"]
@@ -179,8 +166,9 @@ def algorithm_defaults(module: str) -> dict[str, Any]:
 
 
 def known_choice(group: str, name: str) -> str:
-    """The yaml of a choice: Humanoid for Humanoid-v5."""
-    return name.removesuffix("-v5") if group == "env" else name
+    """The yaml of a choice, whatever its case and punctuation: Humanoid for humanoid-v5, dsac_t for DSAC-T."""
+    short = re.sub(r"-v5$", "", name, flags=re.IGNORECASE) if group == "env" else name
+    return same_name(short, choices(group)) or short
 
 
 def unknown_choice(group: str, name: str) -> str | None:
@@ -194,9 +182,10 @@ def unknown_choice(group: str, name: str) -> str | None:
             return f"algo={name}: {error}"
         return None
     if group == "env":
-        return env_problem(EnvConfig(name))
-    near = difflib.get_close_matches(name, choices(group), 1)
-    return f"{group}={name}: " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(choices(group))}")
+        base, *version = re.split(r"(?=-v\d+$)", name, maxsplit=1, flags=re.IGNORECASE)
+        return env_problem(EnvConfig((same_name(base, choices(group)) or base) + "".join(version).lower()))
+    near = near_name(name, choices(group))
+    return f"{group}={name}: " + (f"did you mean {near}?" if near else f"known are {', '.join(choices(group))}")
 
 
 def env_problem(env: EnvConfig) -> str | None:
@@ -271,7 +260,10 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
 def collect_problems(config: TrainConfig) -> list[str]:
     """What does not fit together in who steps the worlds."""
     if config.collect == "local":
-        return [f"collectors={config.collectors} needs collect=ray"] if config.collectors > 1 else []
+        given: dict[str, tuple[Any, Any]] = {"collectors": (config.collectors, 1)}
+        for item in dataclasses.fields(RayConfig) if config.ray else ():
+            given[f"ray.{item.name}"] = (getattr(config.ray, item.name), item.default)
+        return [f"{key}={brief(value)} needs collect=ray" for key, (value, usual) in given.items() if value != usual]
     found = ["overlap=true: collect=ray collects beside learning by itself"] if config.overlap else []
     if not config.algo.off_policy and config.algo.num_envs % config.collectors:
         found.append(

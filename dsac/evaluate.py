@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dsac.files import refuse_linked_folders
 from dsac.saved_config import saved
 from dsac.settings import EnvConfig
 from dsac.strict import as_word, plain_value, read
+from dsac.words import key_values
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
@@ -54,8 +55,8 @@ def evaluate(run: Path | str, **settings: Any) -> dict[str, Any]:
 
 def parse(words: Sequence[str]) -> EvaluateConfig:
     """key=value words -> config. Raises ConfigError."""
-    problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
-    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    problems: list[str] = []
+    pairs = key_values(words, problems, one_run=False, known=[item.name for item in fields(EvaluateConfig)])
     tree = {key: plain_value(value) if key != "run" else value for key, value in pairs}
     values = read(EvaluateConfig, tree, "", problems)
     if problems:

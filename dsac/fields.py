@@ -6,7 +6,7 @@ The range lets the loader refuse a wrong value before anything is built. The kin
 
 from __future__ import annotations
 
-from dataclasses import MISSING, field
+from dataclasses import MISSING, field, fields
 from typing import Any
 
 # What a setting decides.
@@ -31,8 +31,13 @@ def setting(default: Any = MISSING, **rule: Any) -> Any:
 
 
 def between(default: Any, low: float, high: float, **rule: Any) -> Any:
-    """A number in the closed interval [low, high]."""
+    """A number in the closed interval [low, high]; `below` names a field that it is less than, see `out_of_order`."""
     return field(default=default, metadata={"low": low, "high": high, **rule})
+
+
+def share(default: Any, **rule: Any) -> Any:
+    """A number above zero and at most one."""
+    return field(default=default, metadata={"above": 0, "high": 1, **rule})
 
 
 def at_least(default: Any, low: float, **rule: Any) -> Any:
@@ -48,3 +53,13 @@ def positive(default: Any, **rule: Any) -> Any:
 def choice(default: str, *options: str, **rule: Any) -> Any:
     """One of a few words."""
     return field(default=default, metadata={"options": options, **rule})
+
+
+def out_of_order(config: Any, section: str) -> list[str]:
+    """A line for each field that is not below the one that it must be below."""
+    pairs = [(item.name, item.metadata.get("below")) for item in fields(config)]
+    return [
+        f"{section}.{low}={getattr(config, low):g} must be less than {section}.{high}={getattr(config, high):g}"
+        for low, high in pairs
+        if high is not None and getattr(config, low) >= getattr(config, high)
+    ]

@@ -24,7 +24,6 @@ from dsac.config import (
     algorithm_schema,
     compose,
     flat_keys,
-    key_values,
     known_choice,
     load,
     set_value,
@@ -33,6 +32,7 @@ from dsac.config import (
 from dsac.saved_config import permitted, saved, source_problems
 from dsac.settings import TrainConfig, algorithm_rules, of_kind, that_change
 from dsac.strict import brief, plain_value, unknown_key
+from dsac.words import key_values
 
 FREE, FIXED = that_change(fields.FREE), that_change(fields.FIXED)  # those of the algorithm: `fixed`
 COMMAND = ("resume", "allow_change")  # words about this command, not about the run
@@ -57,7 +57,7 @@ def requested(words: Sequence[str], problems: list[str]) -> Request:
     resume, allow = pairs.get("resume", "null"), plain_value(pairs.get("allow_change", "false"))
     if not isinstance(allow, bool):
         problems.append(f"allow_change={pairs['allow_change']} must be true or false")
-    others = [word for word in words if "=" in word and word.partition("=")[0] not in COMMAND and "${" not in word]
+    others = [f"{key}={value}" for key, value in pairs.items() if key not in COMMAND]
     if resume in ("", "null", "auto"):
         tree = compose(others, problems)
         problems += source_problems(tree)

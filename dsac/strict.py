@@ -152,8 +152,30 @@ def command(door: str, words: Iterable[str]) -> str:
     return f"python -m dsac.{door} {shlex.join(words)}"
 
 
+OTHER_WORDS = {
+    "alpha": "initial_temperature", "buffer_size": "replay_capacity", "clip_range": "clip_high", "cuda": "device",
+    "ent_coef": "entropy_coefficient", "env_id": "env.id", "env_name": "env", "eval_freq": "eval_every_env_steps",
+    "gpu": "device", "learning_rate": "learning_rate", "learning_starts": "warmup_env_steps", "lr": "learning_rate",
+    "log_dir": "runs", "max_steps": "total_env_steps", "n_envs": "num_envs", "n_epochs": "epochs", "n_steps": "horizon",
+    "net_arch": "hidden_sizes", "output_dir": "runs", "polyak": "tau", "save_freq": "checkpoint_every_env_steps",
+    "timesteps": "total_env_steps", "total_steps": "total_env_steps", "total_timesteps": "total_env_steps",
+    "train_freq": "updates_per_env_step", "utd_ratio": "updates_per_env_step",
+}  # fmt: skip  # what other trainers call them
+
+
+def meant(key: str, known: Sequence[str]) -> list[str]:
+    """The known keys behind another trainer's word: one that is called so, or all whose names end so."""
+    right = OTHER_WORDS.get(key.rpartition(".")[2])
+    if right is None:
+        return []
+    called = sorted((other for other in known if other == right or other.endswith(f".{right}")), key=len)
+    return called[:1] or [other for other in known if other.endswith(f"_{right}")]
+
+
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """The line that refuses a key, with the nearest known one."""
+    if other := meant(key, known):
+        return f"unknown key {key!r}: did you mean {' or '.join(other)}?"
     near = [other for other in known if other.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1, 0.5)
     if key == "algo.updates_per_env_step":
         return f"{key}: this algorithm has no such setting, its updates follow from its epochs"

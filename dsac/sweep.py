@@ -14,6 +14,7 @@ from dsac.exit_codes import FINISHED, RESUMABLE, entered
 from dsac.fields import at_least, choice
 from dsac.plain_text import on_screen, warn
 from dsac.strict import command, plain_value, read
+from dsac.words import key_values
 
 if TYPE_CHECKING:
     from dsac.sweep_plan import Planned
@@ -110,9 +111,7 @@ def taken(
 
     What is wrong is noted, and defaults stand in for numbers. name: what carries the runs out
     """
-    bad = [word for word in words if "=" not in word]
-    problems += [f"{word!r} is not key=value (see --help)" for word in bad]
-    pairs = {key: value for key, _, value in (word.partition("=") for word in words if word not in bad)}
+    pairs = dict(key_values(words, problems, one_run=False))
     for key, advice in {"seed": "name the seeds with seeds=", "resume": f"{name} continues by itself"}.items():
         if key in pairs:
             problems.append(f"{key}={pairs.pop(key)}: {advice}")

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from dsac.callable_module import make_callable
 from dsac.config import ConfigError, choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
 from dsac.exit_codes import FINISHED, guarded
@@ -33,6 +35,7 @@ python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
 python -m dsac.train resume=<run>         continue a run in its folder
 python -m dsac.train resume=auto ...      continue the newest run with these settings, or begin one
 python -m dsac.train init_from=<run> ...  a new run from the weights of another
+python -m dsac.train --cfg job ...        show the settings that the words come to, without training
 python -m dsac.evaluate run=<run>         score a policy of a run
 python -m dsac.export run=<run>           write a policy for a robot's controller
 
@@ -69,7 +72,24 @@ def main(words: Sequence[str] | None = None) -> int:
     if "--help" in words or "-h" in words:
         print_help(words)
         return FINISHED
-    return guarded(lambda: start(words).exit_code)
+    shown = [word for word in words if word.partition("=")[0] in ("--cfg", "-c")]
+    return guarded(lambda: show_settings(words) if shown else start(words).exit_code)
+
+
+def show_settings(words: Sequence[str]) -> int:
+    """Print the settings that the words come to, and do no more; returns the exit code."""
+    asked = [word for index, word in enumerate(words) if not of_cfg(words, index)]
+    problems: list[str] = []
+    request = requested(asked, problems)
+    print(yaml.safe_dump(to_tree(load(request.tree, problems)), sort_keys=False), end="")
+    return FINISHED
+
+
+def of_cfg(words: Sequence[str], index: int) -> bool:
+    """Whether a word is --cfg, or its value as a word of its own: job, all."""
+    flags = ("--cfg", "-c")
+    value = index > 0 and words[index - 1] in flags and "=" not in words[index]
+    return value or words[index].partition("=")[0] in flags
 
 
 def print_help(words: Sequence[str]) -> None:

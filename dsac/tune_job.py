@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from dsac import tune_recipe
-from dsac.config import SHORTCUTS, ConfigError, compose, conf_folder, key_values, to_tree
+from dsac.config import SHORTCUTS, ConfigError, compose, conf_folder, to_tree
 from dsac.importing import refusals
 from dsac.runs import env_name
 from dsac.search_space import Choices, Range, Space, described, read_space, unsearchable
@@ -25,6 +25,7 @@ from dsac.sweep_plan import Planned, plan
 from dsac.sweep_state import NOT_OF_A_RUN, find, on_any_machine
 from dsac.tune_recipe import Recipe
 from dsac.tune_report import Findings
+from dsac.words import key_values
 
 Config = TypeVar("Config", bound=Any)
 
@@ -102,7 +103,7 @@ def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
 def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -> Job:
     """The job of a study that was begun, from its record, which is data: a module that it names is named in `pairs`."""
     problems += [
-        f"{key}={value}: report=true takes study= and runs= alone, and the names of modules of your own"
+        f"{key}={value}: report=true takes study= and runs= alone"
         for key, value in pairs.items()
         if key not in ("runs", "algo", "env.id", "env.task", "ray.address")
     ]

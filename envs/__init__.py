@@ -117,6 +117,8 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 def _task_id(name: str) -> str:
     task, _, version = name.partition("-v")
+    if ":" in name or (task not in TASKS and _registered(name)):
+        raise UnsuitableEnvironment(f"{name} is no task of the engine; env={ANY_GYMNASIUM_ID} env.id={name} takes it")
     if task not in TASKS:
         raise UnsuitableEnvironment(
             f"unknown task {name!r}; nearest: {nearest(task, TASKS)} "
@@ -126,7 +128,17 @@ def _task_id(name: str) -> str:
         raise UnsuitableEnvironment(
             f"{name} is not supported: before v5 contact costs, healthy rewards and observations differ, "
             f"so its returns compare with nothing here; use {task}-v5"
+            + (f", or v4 through Gymnasium: env={ANY_GYMNASIUM_ID} env.id=gymnasium:{name}" if version == "4" else "")
         )
     if name not in (task, f"{task}-v5"):
         raise UnsuitableEnvironment(f"unknown task {name!r}; nearest: {task}-v5")
     return f"{task}-v5"
+
+
+def _registered(name: str) -> bool:
+    """Whether Gymnasium itself knows the id; no module of a user is imported to find out."""
+    try:
+        import_module("envs.gymnasium").require_registered(name)
+    except UnsuitableEnvironment:
+        return False
+    return True

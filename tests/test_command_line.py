@@ -205,7 +205,7 @@ def test_evaluate_refuses(words: list[str], said: str, capsys: pytest.CaptureFix
         (["env=Humonoid"], "nearest: Humanoid"),
         (["env=gymnasium"], "env.id="),
         (["env=gymnasium", "env.id=CartPole-v1"], "action space is Discrete(2)"),
-        (["env=InvertedPendulum", "algo=dsact"], "did you mean dsac_t?"),
+        (["env=InvertedPendulum", "algo=dsac_tt"], "did you mean dsac_t?"),
         (["env=InvertedPendulum", "total_env_step=5"], "did you mean total_env_steps?"),
         (["env=InvertedPendulum", "seed=1.5"], "seed=1.5 must be a whole number"),
         (["env=InvertedPendulum", "algo.replay_capacity=1e5", "algo.gamma=2"], "algo.gamma=2.0 must be at most 1.0"),

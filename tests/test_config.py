@@ -172,11 +172,11 @@ def test_nothing_is_lost_on_the_way_to_a_type(value: Any, kind: Any, expected: A
 def test_all_problems_are_listed_at_once():
     """Catches a check that hides the second mistake until the first is repaired."""
     problems = problems_of(
-        "env=Humonoid", "algo=dsact", "seeed=1", "seed", "+seed=1", "eval.episodes=0", "device=gpu", "eval=3"
+        "env=Humonoid", "algo=dsac_tt", "seeed=1", "seed", "+seed=1", "eval.episodes=0", "device=gpu", "eval=3"
     )
     start = [problem.split(":")[0].split(" ")[0] for problem in problems]
     assert sorted(start) == sorted(
-        ["env=Humonoid", "algo=dsact", "unknown", "'seed'", "'+seed=1'", "eval=3", "device=gpu"]
+        ["env=Humonoid", "algo=dsac_tt", "unknown", "'seed'", "'+seed=1'", "eval=3", "device=gpu"]
     )
     assert any("Humanoid" in problem for problem in problems)
     assert any("dsac_t" in problem for problem in problems)
@@ -195,6 +195,21 @@ def test_all_problems_are_listed_at_once():
         (["algo=ppo", "algo.minibatch_size=60"], "algo.minibatch_size=60"),
         (["algo.warmup_env_steps=200", "algo.batch_size=256"], "algo.batch_size=256"),
         (["algo.replay_capacity=500"], "algo.replay_capacity=500"),
+        (["algo.log_std_min=0.6"], "algo.log_std_min=0.6 must be less than algo.log_std_max=0.5"),
+        (["algo=sac", "algo.log_std_min=-1", "algo.log_std_max=-1"], "algo.log_std_min=-1 must be less"),
+        (["algo=dsac_v1", "algo.log_std_max=-30"], "algo.log_std_max=-30"),
+        (["algo.log_std_max=50"], "algo.log_std_max=50.0 must be at most 2.0"),
+        (["algo.log_std_min=-200"], "algo.log_std_min=-200.0 must be at least -40.0"),
+        (["algo=ppo", "algo.initial_log_std=90"], "algo.initial_log_std=90.0 must be at most 2.0"),
+        (["algo=ppo", "algo.clip_low=0", "algo.clip_high=0"], "algo.clip_low and algo.clip_high are both 0"),
+        (["algo=ppo", "algo.kl_adaptive_target=0.01"], "algo.kl_penalty"),
+        (["algo.n_step=1000", "num_envs=20", "algo.replay_capacity=10000"], "algo.n_step=1000 steps"),
+        (["num_envs=20000", "algo.replay_capacity=10000"], "algo.num_envs=20000 worlds"),
+        (["algo.tau=0"], "algo.tau=0.0 must be above 0"),
+        (["algo.sigma_average_rate=0"], "algo.sigma_average_rate=0.0 must be above 0"),
+        (["ray.address=auto"], "ray.address=auto needs collect=ray"),
+        (["collectors=2"], "collectors=2 needs collect=ray"),
+        (["overlap=true", "collect=ray"], "overlap=true"),
         (["num_envs=4", "algo.num_envs=8"], "num_envs=4"),
         (["algo.name=sac"], "algo=sac"),
         (["algo=no_such_module.there"], "no_such_module"),

@@ -26,6 +26,7 @@ TIERS = [
         "dsac.importing",
         "dsac.signals",
         "dsac.strict",
+        "dsac.words",
     ],
     [
         "dsac.callable_module",

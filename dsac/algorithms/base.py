@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dsac.data import Batch, Transition, derived_seed
-from dsac.fields import FIXED, at_least, between, choice, positive, setting
+from dsac.fields import FIXED, at_least, between, choice, out_of_order, positive, setting, share
 from dsac.networks import MLP, EnsembleLinear, initialise
 from dsac.normalization import ObservationNormalizer, ReturnNormalizer
 from dsac.optimizer import Adam
@@ -23,6 +23,9 @@ from dsac.policy import Policy, slice_of
 from dsac.replay import Replay
 from envs.contract import EnvSpec
 
+# Of a policy's log standard deviation: at e^2 before tanh nearly every action lies at a limit, and the square of e^-40
+# is still a float32.
+LOWEST_LOG_STD, HIGHEST_LOG_STD = -40.0, 2.0
 Metrics = dict[str, Tensor]
 Noise = dict[str, Tensor]
 
@@ -55,6 +58,10 @@ class AlgorithmConfig:
         """Gradient steps that a budget of env steps brings; 0 where that is not known."""
         return 0.0
 
+    def problems(self) -> list[str]:
+        """Contradictions between fields, one line each."""
+        return out_of_order(self, "algo")
+
 
 @dataclass(frozen=True)
 class OffPolicyConfig(AlgorithmConfig):
@@ -68,15 +75,19 @@ class OffPolicyConfig(AlgorithmConfig):
     warmup_env_steps: int = at_least(10_000, 1, change=FIXED)
     warmup_actions: str = choice("policy", "policy", "uniform", change=FIXED)
     n_step: int = at_least(1, 1)
-    tau: float = between(0.005, 0.0, 1.0)
+    tau: float = share(0.005)
     return_normalization: bool = setting(False, change=FIXED)
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.updates_per_env_step
 
     def problems(self) -> list[str]:
-        """Contradictions between fields, one line each."""
-        found = []
+        found = super().problems()
+        if self.n_step * self.num_envs > self.replay_capacity:
+            found.append(
+                f"algo.replay_capacity={self.replay_capacity} holds no algo.n_step={self.n_step} steps of each of "
+                f"algo.num_envs={self.num_envs} worlds"
+            )
         if self.warmup_env_steps > self.replay_capacity:
             found.append(
                 f"algo.warmup_env_steps={self.warmup_env_steps} exceeds algo.replay_capacity={self.replay_capacity}"

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
 from dsac.distributions import tanh_normal
-from dsac.fields import FIXED, at_least, between, choice, positive, setting
+from dsac.fields import FIXED, at_least, between, choice, positive, setting, share
 from dsac.networks import MLP, Critics, polyak
 from dsac.optimizer import Adam
 from envs.contract import EnvSpec
@@ -46,12 +46,12 @@ class DSACTConfig(OffPolicyConfig):
     variance_based_gradients: bool = True
     bound_in_sigmas: float = positive(3.0)
     constant_bound: float = positive(20.0)
-    sigma_average_rate: float = between(0.005, 0.0, 1.0)
+    sigma_average_rate: float = share(0.005)
     epsilon: float = positive(0.1)
     epsilon_relative: bool = False
     huber_delta: float | None = positive(50.0)
-    log_std_min: float = -20.0
-    log_std_max: float = 0.5
+    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
+    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
 
 
 class DSACT(OffPolicy):

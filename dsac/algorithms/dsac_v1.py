@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
 from dsac.distributions import tanh_normal
-from dsac.fields import FIXED, at_least, positive
+from dsac.fields import FIXED, at_least, between, positive
 from dsac.networks import MLP, Critics, polyak
 from dsac.optimizer import Adam
 from envs.contract import EnvSpec
@@ -40,8 +40,8 @@ class DSACv1Config(OffPolicyConfig):
     delay: int = at_least(2, 1)
     constant_bound: float = positive(20.0)
     epsilon: float = positive(0.1)
-    log_std_min: float = -20.0
-    log_std_max: float = 0.5
+    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
+    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
 
 
 class DSACv1(OffPolicy):

@@ -15,7 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsac.algorithms.base import Algorithm, AlgorithmConfig, Memory, Metrics, Noise
+from dsac.algorithms.base import (
+    HIGHEST_LOG_STD,
+    LOWEST_LOG_STD,
+    Algorithm,
+    AlgorithmConfig,
+    Memory,
+    Metrics,
+    Noise,
+)
 from dsac.data import Transition
 from dsac.distributions import HALF_LOG_TWO_PI, normal_log_prob
 from dsac.fields import FIXED, at_least, between, choice, positive, setting
@@ -54,18 +62,19 @@ class PPOConfig(AlgorithmConfig):
     target_kl: float | None = positive(None)
     gradient_clip: float | None = positive(0.5)
     advantage_normalization: bool = False
-    initial_log_std: float = setting(-0.5, change=FIXED)
+    initial_log_std: float = between(-0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD, change=FIXED)
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.epochs / self.minibatch_size
 
     def problems(self) -> list[str]:
-        """Contradictions between fields, one line each."""
-        rows, found = self.horizon * self.num_envs, []
+        rows, found = self.horizon * self.num_envs, super().problems()
         if rows % self.minibatch_size:
             found.append(
                 f"algo.minibatch_size={self.minibatch_size} does not divide algo.horizon x algo.num_envs = {rows}"
             )
+        if self.clip_low == self.clip_high == 0 and self.kl_penalty == 0:
+            found.append("algo.clip_low and algo.clip_high are both 0, which forbids every step away from the policy")
         if self.kl_adaptive_target is not None and self.kl_penalty == 0:
             found.append("algo.kl_adaptive_target adapts algo.kl_penalty, which is 0: set it to a start, such as 0.2")
         return found

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
 from dsac.distributions import tanh_normal
-from dsac.fields import FIXED, at_least, positive
+from dsac.fields import FIXED, at_least, between, positive
 from dsac.networks import MLP, Critics, polyak
 from dsac.optimizer import Adam
 from envs.contract import EnvSpec
@@ -34,8 +34,8 @@ class SACConfig(OffPolicyConfig):
     learn_temperature: bool = True
     target_entropy_scale: float = at_least(1.0, 0.0)
     delay: int = at_least(1, 1)
-    log_std_min: float = -20.0
-    log_std_max: float = 0.5
+    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
+    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
 
 
 class SAC(OffPolicy):

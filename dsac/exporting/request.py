@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dsac.config import ConfigError
 from dsac.fields import at_least, choice, positive
 from dsac.strict import plain_value, read
+from dsac.words import key_values
 
 FORMATS = ("onnx", "c", "torchscript")
 AS_TYPED = ("run", "out", "format", "batch", "safe_action")  # words, also where they look like a number or a list
@@ -55,8 +56,8 @@ class Request:
 
 def parse(words: Sequence[str]) -> Request:
     """key=value words -> a request. Raises ConfigError with all that is wrong."""
-    problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
-    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    problems: list[str] = []
+    pairs = key_values(words, problems, one_run=False, known=[item.name for item in fields(Request)])
     tree: dict[str, Any] = {key: value if key in AS_TYPED else plain_value(value) for key, value in pairs}
     tree = {key: None if value == "null" else value for key, value in tree.items()}
     values = read(Request, tree, "", problems)
