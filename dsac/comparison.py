@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dsac import statistics
 from dsac.groups import Group, grouped, unlike
-from dsac.results import Run
+from dsac.progress import following
+from dsac.results import QUIET_SECONDS, Run
 from dsac.scores import Curve, Estimate, Pair, Summary, curve, estimate, final, pairs, summarise, thresholds
 
 Array = NDArray[np.float64]
@@ -72,10 +73,11 @@ def compare(
     groups, remarks = grouped(runs, until)
     goal = thresholds(goals, groups)
     tasks = list(dict.fromkeys(one.env for one in groups))
+    followed = following("scores", groups, len(groups), quiet_seconds=QUIET_SECONDS)
     return Comparison(
         by,
         groups,
-        [summarise(one, by, goal[one.env]) for one in groups],
+        [summarise(one, by, goal[one.env]) for one in followed],
         pairs(groups),
         {env: {one.label: curve(one, by) for one in groups if one.env == env} for env in tasks},
         profiles(groups),

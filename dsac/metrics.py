@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from array import array
+import warnings
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -28,18 +28,17 @@ Array = NDArray[np.float64]
 
 def picked(path: Path, tags: Sequence[str]) -> dict[str, Array]:
     """The rows of some tags, (K, 4): env steps, updates, wall time, value. Raises FileError."""
-    found = {tag: array("d") for tag in tags}
+    found: dict[str, list[Array]] = {tag: [np.empty((0, 4))] for tag in tags}
     try:
         with plain_file(path) as file:
             for block in blocks(file, path):
-                for tag, numbers in found.items():
-                    for row in rows(block, f",{tag},".encode()):
-                        numbers.extend(parsed(row, tag, path))
+                for tag, parts in found.items():
+                    parts.append(numbers(block, tag, path))
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from error
-    return {tag: np.array(numbers).reshape(-1, 4) for tag, numbers in found.items()}
+    return {tag: np.concatenate(parts) for tag, parts in found.items()}
 
 
 def blocks(file: BufferedReader, path: Path) -> Iterator[bytes]:
@@ -50,16 +49,27 @@ def blocks(file: BufferedReader, path: Path) -> Iterator[bytes]:
         whole, end, rest = (rest + block).rpartition(b"\n")
         if size > LARGEST or len(rest) > LARGEST_LINE:
             raise FileError(f"{path}: larger than {LARGEST:,} bytes, or a line without an end: dsac did not write it")
-        yield b"\n" + whole + end
+        yield whole + end
 
 
-def rows(block: bytes, sign: bytes) -> Iterator[bytes]:
-    """The lines of a block that hold a sign."""
-    at = block.find(sign)
-    while at >= 0:
-        end = block.index(b"\n", at)
-        yield block[block.rindex(b"\n", 0, at) + 1 : end]
-        at = block.find(sign, end)
+def numbers(block: bytes, tag: str, path: Path) -> Array:
+    """The rows of a tag in whole lines as numbers (K, 4). Raises FileError where one is not a row of it."""
+    pieces = block.split(f",{tag},".encode())
+    before = [piece.rpartition(b"\n")[2] for piece in pieces[:-1]]
+    after = [piece.partition(b"\n")[0] for piece in pieces[1:]]
+    if not before:
+        return np.empty((0, 4))
+    plain = b",".join([b"%b,%b" % row for row in zip(before, after, strict=True)])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what is no number
+            values = np.fromstring(plain, sep=",").reshape(-1, 4)
+    except (ValueError, DeprecationWarning):
+        values = np.full((1, 4), np.nan)
+    if len(values) == len(before) and (np.abs(values) < BEYOND).all():
+        return values
+    rows = [b"%b,%b,%b" % (head, tag.encode(), tail) for head, tail in zip(before, after, strict=True)]
+    return np.array([parsed(row, tag, path) for row in rows])  # one at a time, to name the one that is wrong
 
 
 def parsed(row: bytes, tag: str, path: Path) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from dsac import statistics
 from dsac.config import ConfigError
-from dsac.groups import Group
+from dsac.groups import NAMES, Group
 from dsac.results import Run
 
 Array = NDArray[np.float64]
 AXES = {"env_steps": "env steps", "updates": "updates", "wall_time": "seconds"}
 LAST_SHARE = 0.1
 THRESHOLD_SHARE = 0.9
+MOST_PAIRED = 32
 
 
 @dataclass(frozen=True)
@@ -201,12 +202,26 @@ def thresholds(words: str | None, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
-    """Every two groups of a task that may be compared, in the order of the groups."""
-    return [
-        pair(one, other)
-        for one, other in itertools.combinations(groups, 2)
-        if one.env == other.env and not one.different(other)
-    ]
+    """Every two groups of a task that may be compared, in the order of the groups.
+
+    Of more than MOST_PAIRED groups those with the `subject` alone: a hundred groups are five thousand pairs.
+    """
+    found = []
+    for env in dict.fromkeys(group.env for group in groups):
+        there = [group for group in groups if group.env == env]
+        both = [(one, other) for one, other in itertools.combinations(there, 2) if not one.different(other)]
+        if len(there) > MOST_PAIRED:
+            about = subject(there, {group.label for two in both for group in two})
+            both = [two for two in both if about is two[0] or about is two[1]]
+        found += [pair(*two) for two in both]
+    return found
+
+
+def subject(groups: Sequence[Group], compared: Collection[str]) -> Group:
+    """Whom a comparison is about: the best DSAC-T that can be compared, or else the best DSAC-T, or else the best."""
+    ours = [group for group in groups if group.algorithm == next(iter(NAMES))]
+    candidates = [group for group in ours if group.label in compared] or ours or groups
+    return max(candidates, key=lambda group: float(final(group).mean()))
 
 
 def pair(group: Group, other: Group) -> Pair:

@@ -7,6 +7,7 @@ Sources: Agarwal et al. 2021 (arXiv 2108.13264), Hesterberg 2015, Newcombe 2006,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -20,6 +21,7 @@ Scores = Sequence[Array]
 Statistic = Callable[[Scores], Array]
 LEVEL = 0.95
 DRAWS = 10_000
+AT_ONCE = 1 << 22  # resampled scores in memory
 
 
 class Interval(NamedTuple):
@@ -56,11 +58,14 @@ def bootstrap_interval(statistic: Statistic, scores: Scores, draws: int = DRAWS,
         nothing = np.full(np.shape(statistic(scores)), np.nan)
         return Interval(nothing, nothing)
     random = np.random.default_rng(0)
-    resampled = [
-        task[..., random.integers(0, count, (draws, count))] for task, count in zip(scores, counts, strict=True)
+    chosen = [random.integers(0, count, (draws, count)) for count in counts]
+    block = max(1, AT_ONCE // sum(task.size for task in scores))  # thousands of seeds would take gigabytes
+    values = [
+        statistic([task[..., seeds[start : start + block]] for task, seeds in zip(scores, chosen, strict=True)])
+        for start in range(0, draws, block)
     ]
     tail = widened_tail(counts) if widened else (1 - LEVEL) / 2
-    low, high = np.quantile(statistic(resampled), [tail, 1 - tail], axis=-1)
+    low, high = np.quantile(np.concatenate(values, -1), [tail, 1 - tail], axis=-1)
     return Interval(low, high)
 
 
@@ -72,6 +77,7 @@ def widened_tail(counts: Sequence[int]) -> float:
     return NormalDist().cdf(-quantile)
 
 
+@functools.cache
 def student_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t distribution, whose density in arctan(t / sqrt(freedom)) is cos^(freedom - 1)."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 100_001)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from dsac.calibration import SAMPLES, STATES, Calibration
 from dsac.comparison import Comparison, Overall
-from dsac.groups import NAMES, Group
+from dsac.groups import Group
 from dsac.plain_text import csv_cell, printable
 from dsac.plain_text import markdown as escaped
 from dsac.published import SOURCE, STATISTIC, VERSIONS, published
-from dsac.scores import AXES, Estimate, Pair, Summary
+from dsac.scores import AXES, MOST_PAIRED, Estimate, Pair, Summary, subject
 
 NOTHING = "-"
 FAILED = (
@@ -150,7 +150,7 @@ def machine(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Table:
     """Every two methods of a task; of many the one that `answer` is about beside each other."""
-    told = pairs if len(groups) <= MANY else beside(subject(groups, summaries, pairs), pairs)
+    told = pairs if len(groups) <= MANY else beside(about(groups, summaries, pairs), pairs)
     rows = [
         [f"{pair.label} against {pair.other}", spread(pair.probability), spread(pair.difference), pair.verdict]
         for pair in told
@@ -162,19 +162,15 @@ def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs
         "many pairs."
     ]
     notes += [f"All {len(pairs)} pairs are in pairs.csv."] if len(told) < len(pairs) else []
+    if len(groups) > MOST_PAIRED:
+        notes.append(f"Of {len(groups)} groups, only the pairs with this one were computed.")
     return Table(env, "who beats whom", columns, rows, notes)
 
 
-def subject(groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Summary:
-    """Whom a comparison is about: the best DSAC-T that can be compared, or else the best DSAC-T, or else the best."""
-    ours = {group.label for group in groups if group.algorithm == next(iter(NAMES))}
-    compared = {label for pair in pairs for label in (pair.label, pair.other)}
-    rows = next(
-        rows
-        for labels in (ours & compared, ours, {row.label for row in summaries})
-        if (rows := [row for row in summaries if row.label in labels])
-    )
-    return max(rows, key=lambda row: row.final.value)
+def about(groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Summary:
+    """The scores of the one that a comparison is about."""
+    label = subject(groups, {label for pair in pairs for label in (pair.label, pair.other)}).label
+    return next(row for row in summaries if row.label == label)
 
 
 def beside(one: Summary, pairs: Sequence[Pair]) -> list[Pair]:
@@ -234,7 +230,7 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:
     """The comparison in sentences: what its subject reached, then how each other, of many the best few, stands."""
     by_label = {row.label: row for row in summaries}
-    ours = subject(groups, summaries, pairs)
+    ours = about(groups, summaries, pairs)
     plural = "" if ours.seeds == 1 else "s"
     failed = f", of which {ours.failed} failed" if ours.failed else ""
     lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}{failed}."]

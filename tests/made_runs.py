@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dsac import commit
 from dsac.config import compose, load, to_tree
 
 EVERY = 1000
@@ -69,3 +70,45 @@ def made_seeds(root: Path, algo: str, ends: Sequence[float], *words: str, **give
     """A run for each final return, with seeds from 0 on."""
     for seed, end in enumerate(ends):
         made_run(root, algo, (0.0, end / 2, end), *words, seed=seed, **given)
+
+
+def many_runs(root: Path, words: Sequence[str], settings: int, seeds: int, log_rows: int = 500) -> list[str]:
+    """Finished PPO runs of settings that differ in their learning rate, with long logs; the words of their sweep.
+
+    As a run leaves them, with a checkpoint's manifest; written from one text, so that thousands take seconds.
+    """
+    tree = {**composed("Hopper", "ppo", tuple(words)), "total_env_steps": EVERY * 20, "threads": 1}
+    sitting = {
+        "versions": {"python": "3.11.7", "dsac": "0.1.0", "torch": "2.13.0", "mujoco": "3.17.0", "gymnasium": "1.4.0"},
+        "git_revision": "0" * 40, "device": "cpu", "cpu": "CPU", "cores": 2, "threads": 1,
+    }  # fmt: skip
+    tags = [f"train/number_{index}" for index in range(20)] + ["rate/env_steps_per_second", "rate/updates_per_second"]
+    log = ["env_steps,updates,wall_time,tag,value"]
+    for row in range(1, log_rows + 1):
+        steps = EVERY * 20 * row // log_rows
+        log += [f"{steps},{steps},{row}.00,{tag},123.456789" for tag in tags]
+    body = "\n".join(log) + "\n"
+    rates = [1e-4 * (1 + index) for index in range(settings)]
+    for index, rate in enumerate(rates):
+        for seed in range(seeds):
+            run = root / "Hopper" / "ppo" / f"20260101-{index:06d}-seed{seed}"
+            (run / "learner-0").mkdir(parents=True)
+            own = {**tree, "seed": seed, "algo": {**tree["algo"], "learning_rate": rate}}
+            (run / "config.yaml").write_text(yaml.dump(own, Dumper=yaml.CSafeDumper, sort_keys=False))
+            (run / "run.json").write_text(json.dumps({"sittings": [sitting]}))
+            evaluations = [f"{EVERY * n},{EVERY * n},{n}.00,eval/return,{seed + n}.0" for n in range(1, 21)]
+            (run / "learner-0" / "metrics.csv").write_text(body + "\n".join(evaluations) + "\n")
+            step = run / "checkpoints" / f"step-{EVERY * 20:012d}"
+            step.mkdir(parents=True)
+            manifest = {"schema": commit.SCHEMA, "env_steps": EVERY * 20, "files": {}}
+            (step / commit.MANIFEST).write_bytes(commit.rendered(manifest))
+    given = {
+        "env": "Hopper",
+        "algo": "ppo",
+        "experiment": "paper",
+        "total_env_steps": EVERY * 20,
+        "runs": root,
+        "jobs": 1,
+    }
+    cadences = {f"{name}_every_env_steps": EVERY for name in ("eval", "checkpoint", "log")}
+    return [f"{key}={value}" for key, value in {**given, **cadences, "seeds": f"0..{seeds - 1}"}.items()]
