@@ -69,8 +69,9 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
     files.refuse_linked_folders(run)
     stack.enter_context(closing(RunLock(run)))
     state, manifest, reasons = checkpoint.newest(run / "checkpoints", checkpoint.RUN)
-    curves, best = len(state["logger"]["curves"]), state["evaluator"]["best"].keys()
-    if curves != config.learners or best - {str(learner) for learner in range(curves)}:
+    counts = {len(state["logger"]["curves"]), len(state["trainer"]["collector"]["finished"])}
+    best = state["evaluator"]["best"].keys()
+    if counts != {config.learners} or best - {str(learner) for learner in range(config.learners)}:
         raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
     for reason in reasons:
         print(f"warning: a damaged checkpoint was moved aside: {reason}", file=sys.stderr)
@@ -148,7 +149,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.load_state_dict(state)
     except EnvironmentFault:
         raise
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the run's config.yaml does not fit its checkpoint: {reason}") from error
 
