@@ -29,8 +29,8 @@ RUN = {
     "state": {
         "trainer": {
             "env_steps": int, "warmup_env_steps": int, "wall_time": float, "metrics": {str: np.ndarray},
-            "scores?": [float], "algorithm": {str: np.ndarray},
-            "updater": {"count": int, "generators": list}, "collector": dict, "memory": dict,
+            "scores?": [float], "algorithm": {str: np.ndarray}, "updater": {"count": int, "generators": list},
+            "collector": {"finished": [[list]]}, "memory": dict,
         },
         "evaluator": {"best": {str: float}, "owed": bool},
         "logger": {"curves": [{"csv_bytes": int, "env_steps": int}]},

@@ -169,7 +169,7 @@ class Collector:
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
         self.finished = [
-            [Episode(return_, length, tuple(terms)) for return_, length, terms in episodes]
+            [Episode(float(return_), int(length), tuple(map(float, terms))) for return_, length, terms in episodes]
             for episodes in state["finished"]
         ]
         self.invalid_steps[...] = state["invalid_steps"]

@@ -265,7 +265,7 @@ class RemoteCollector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the counts, with episodes that no collector of this run has played."""
         self.finished = [
-            [Episode(return_, length, tuple(terms)) for return_, length, terms in episodes]
+            [Episode(float(return_), int(length), tuple(map(float, terms))) for return_, length, terms in episodes]
             for episodes in state["finished"]
         ]
         self.invalid_steps[...] = state["invalid_steps"]

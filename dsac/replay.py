@@ -187,7 +187,10 @@ class Replay:
             _require_equal(name, value, int(state[name]))
         for name, array in (("written", self._written), ("generators", self._generators), ("newest", self._newest())):
             _require_equal(f"shape of {name}", array.shape, state[name].shape)
-        self._credit = Fraction(int(state["credit_numerator"]), int(state["credit_denominator"]))
+        credit = Fraction(int(state["credit_numerator"]), int(state["credit_denominator"]))
+        if not 0 <= credit <= self._layout["capacity"] * max(Fraction(1), self._ratio):  # no block owes more
+            raise ValueError(f"replay: {math.floor(credit):,} updates cannot be due")
+        self._credit = credit
         self._written[:] = state["written"]
         self._generators[:] = state["generators"]
         unused = np.arange(self._rings.flags.shape[2]) >= self._written[..., None]

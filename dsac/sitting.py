@@ -73,8 +73,9 @@ def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict
     files.refuse_linked_folders(run)
     stack.enter_context(closing(RunLock(run)))
     state, manifest, reasons = checkpoint.newest(run / "checkpoints", checkpoint.RUN)
-    curves, best = len(state["logger"]["curves"]), state["evaluator"]["best"].keys()
-    if curves != config.learners or best - {str(learner) for learner in range(curves)}:
+    counts = {len(state["logger"]["curves"]), len(state["trainer"]["collector"]["finished"])}
+    best = state["evaluator"]["best"].keys()
+    if counts != {config.learners} or best - {str(learner) for learner in range(config.learners)}:
         raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
     for reason in reasons:
         warn(f"a damaged checkpoint was moved aside: {reason}")

@@ -224,7 +224,7 @@ def test_odd_runs_are_drawn_too(tmp_path: Path):
     made_run(tmp_path / "runs", "td3", (1.0, 2.0), seconds=1.0)
     made_run(tmp_path / "runs", "td3", (1.0, 2.0), seconds=100.0, seed=1)
     config = made_run(tmp_path / "runs", "ddpg", (1.0, 2.0)) / "config.yaml"
-    config.write_text(config.read_text().replace("name: ddpg", f"name: my.{'$x_' * 20}"))
+    config.write_text(config.read_text().replace("activation: gelu", f"activation: {'$x_' * 20}"))
     report = compare(tmp_path / "runs", out=tmp_path, by="wall_time", report=True, films=False)
     assert len(report["scores"]) == 4
     assert len(report["remarks"]) == 1  # SAC has another budget
