@@ -50,8 +50,8 @@ def key_values(
             pairs.append((key, value))
     if flags or several:
         typed = shlex.join([*flags, *(f"{key}={value}" for key, value in several)])
-        sweep = shlex.join(f"{OF_A_SWEEP.get(key, key)}={value}" for key, value in several)
-        sweep = sweep or "env=A,B algo=X,Y seeds=0..4"
+        sweep = shlex.join(f"{OF_A_SWEEP.get(key, key)}={value}" for key, value in (*pairs, *several))
+        sweep = sweep if several else "env=A,B algo=X,Y seeds=0..4"
         problems.append(f"{typed}: several runs are python -m dsac.sweep {sweep}")
     return pairs
 

@@ -50,7 +50,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("-m seed=1,2", "python -m dsac.sweep seeds=1,2"),
         ("--multirun env=Ant,Hopper seed=1,2", "python -m dsac.sweep env=Ant,Hopper seeds=1,2"),
         ("seed=1,2", "python -m dsac.sweep seeds=1,2"),
-        ("algo=sac,ppo env=Ant", "python -m dsac.sweep algo=sac,ppo"),
+        ("algo=sac,ppo env=Ant seed=1", "python -m dsac.sweep env=Ant seeds=1 algo=sac,ppo"),
         ("seeds=0..4", "python -m dsac.sweep seeds=0..4"),
         ("-m", "python -m dsac.sweep env=A,B"),
         ("--info", "'--info' is not key=value (see --help)"),

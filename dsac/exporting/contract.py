@@ -128,13 +128,16 @@ def contract(  # one line a field; docs/deploy.md explains each
     spec, model = env.spec, model_of(env)
     low, high = layers.low.astype(np.float64), layers.high.astype(np.float64)
     task, _, version = spec.id.rpartition("-v")
+    seed = tree.get("seed", 0)
+    if not isinstance(seed, int):
+        raise ConfigError(f"seed={seed!r} in the config of the run must be a whole number")
     return {
         "schema": SCHEMA,
         "algorithm": tree["algo"]["name"],
         "env": spec.id,
         "task_version": f"v{version}" if task else None,
         "run": "/".join(run.resolve().parts[-3:]),
-        "seed": int(tree.get("seed", 0)) + origin["learner"],
+        "seed": seed + origin["learner"],
         **origin,
         "env_steps": manifest["env_steps"],
         "updates": manifest.get("updates"),
