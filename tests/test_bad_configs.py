@@ -43,7 +43,7 @@ def type_(draw: random.Random, algo: str) -> Made:
 
 def value(draw: random.Random, algo: str) -> Made:
     """A value out of its range."""
-    rules = {key: rule for key, (_, rule, _) in settings(algo).items() if rule}
+    rules = {key: rule for key, (_, rule, _) in settings(algo).items() if rule.keys() & {"options", "low", "above"}}
     key = draw.choice(sorted(rules))
     rule = rules[key]
     if "options" in rule:
