@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from dsac.plain_text import warn
 from envs.caches import of_this_process, private_folder
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
@@ -58,7 +59,7 @@ def under_way() -> bool:
 
 def say(folder: Path, why: str) -> None:
     """Tell that a folder is given up."""
-    print(f"warning: the compiler's cache {folder} {why}; it is built anew", file=sys.stderr)
+    warn(f"the compiler's cache {folder} {why}; it is built anew")
 
 
 def root() -> Path:

@@ -61,10 +61,8 @@ class Guard:
         self.write(INVALID, "a world failed, its step was left out of the replay")
         if not self.warned:
             self.warned = True
-            print(
-                f"warning: {collector.failure}; such steps are not learned from, the curves count them as "
-                "collect/invalid_steps",
-                file=sys.stderr,
+            warn(
+                f"{collector.failure}; such steps are not learned from, the curves count them as collect/invalid_steps"
             )
         self.look_for_valid_steps(trainer)
 
