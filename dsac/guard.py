@@ -7,6 +7,7 @@ happen again, bit for bit where the worlds are exact; so does the update, from t
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -95,10 +96,15 @@ class Guard:
             raise NumericalFault(
                 f"{reason}, and no learner is left; nothing of it was saved. {seen(place)}"
                 f"{shlex.quote(f'resume={self.run}')} with other settings "
-                "(say a smaller algo.learning_rate, and allow_change=true) goes "
+                f"(say a smaller {self.learning_rate()}, and allow_change=true) goes "
                 "on from the last checkpoint; with the same ones it comes here again"
             )
         warn(f"{reason}; it learns no more, the others go on. {seen(place)}")
+
+    def learning_rate(self) -> str:
+        """The key of the algorithm's first learning rate."""
+        names = (field.name for field in dataclasses.fields(self.trainer.algorithm.config))
+        return next((f"algo.{name}" for name in names if name.endswith("learning_rate")), "learning rate")
 
     def check_learners(self) -> None:
         """Raise NumericalFault where something that would be saved is not finite."""
