@@ -188,7 +188,8 @@ class Replay:
         for name, array in (("written", self._written), ("generators", self._generators), ("newest", self._newest())):
             _require_equal(f"shape of {name}", array.shape, state[name].shape)
         credit = Fraction(int(state["credit_numerator"]), int(state["credit_denominator"]))
-        if not 0 <= credit <= self._layout["capacity"] * max(Fraction(1), self._ratio):  # no block owes more
+        worlds = self._written.shape[1]
+        if not 0 <= credit <= self._ratio * worlds * int(state["written"].max()):  # as if none were made so far
             raise ValueError(f"replay: {math.floor(credit):,} updates cannot be due")
         self._credit = credit
         self._written[:] = state["written"]
