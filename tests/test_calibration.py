@@ -67,6 +67,7 @@ def test_a_normaliser_of_returns_is_undone():
         before = predict(algorithm, obs, action)
         algorithm.returns.moments.count += 10
         algorithm.returns.moments.m2 += 10 * 49.0  # a deviation of 7
+        algorithm.returns.largest += 1  # something was seen
         assert predict(algorithm, obs, action).mean == pytest.approx(7 * before.mean.numpy(), rel=1e-5)
 
 
