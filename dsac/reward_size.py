@@ -6,7 +6,7 @@ from dsac.plain_text import warn
 from dsac.trainer import Trainer
 
 JUMP = 1.5  # between two rows of curves; over a run's length the size of most tasks moves by more, but slowly
-SETTLED = 10_000  # steps, the warm-up counted: before, the size is that of a few episodes and moves by itself
+SETTLED = 50_000  # steps, the warm-up counted: before, the size is that of a few episodes and moves by itself
 MOST_WARNINGS = 3
 
 

@@ -259,7 +259,7 @@ def test_a_jump_in_the_size_of_returns_is_told(capsys: pytest.CaptureFixture):
     watch, sizes = RewardSizeWatch(), [1.0, 5.0, 5.1, 12.0, 12.5]
     for number, size in enumerate(sizes):
         algorithm = SimpleNamespace(reward_size=lambda size=size: torch.tensor([size]))
-        watch(SimpleNamespace(algorithm=algorithm, warmup_env_steps=5_000, env_steps=2_000 * number))
+        watch(SimpleNamespace(algorithm=algorithm, warmup_env_steps=45_000, env_steps=2_000 * number))
     (line,) = capsys.readouterr().err.splitlines()
     assert "5.1 to 12" in line
     assert "6,000" in line
