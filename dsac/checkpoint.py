@@ -106,7 +106,8 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
         text = commit.read_checked(place / TREE, manifest["files"][TREE], LARGEST_TREE).decode()
         return join(parse_json(text, finite=False), arrays, folder.parent, manifest.get(SEGMENTS, {})), manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise CheckpointError(f"{folder}: its state cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CheckpointError(f"{folder}: its state cannot be read ({reason})") from error
 
 
 def logs(tree: Any) -> list[Log]:
