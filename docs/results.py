@@ -16,11 +16,11 @@ from pathlib import Path
 import results_stages as stages
 from results_entries import Entry, Found, Rate, commands, gathered
 
-from dsac import calibration, figures, scores, tables
-from dsac.groups import Group
-from dsac.published import published
-from dsac.scores import final
-from dsac.statistics import mean
+from dsac.compare import calibration, figures, scores, tables
+from dsac.compare.groups import Group
+from dsac.compare.published import published
+from dsac.compare.scores import final
+from dsac.compare.statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
 README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"

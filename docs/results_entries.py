@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsac import results
-from dsac.departures import chosen, departures, heeds_experiments
-from dsac.groups import AS_FAR_AS_EACH, LENGTHS, NAMES, Group, grouped, labelling, rank, shared, shown, told_apart
-from dsac.reproduce import words
+from dsac.compare import results
+from dsac.compare.commands import words
+from dsac.compare.groups import (
+    AS_FAR_AS_EACH,
+    LENGTHS,
+    NAMES,
+    Group,
+    grouped,
+    labelling,
+    rank,
+    shared,
+    shown,
+    told_apart,
+)
+from dsac.compare.overrides import chosen, departures, heeds_experiments
 
 RATES = "rates.json"
 SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
@@ -65,7 +76,7 @@ class Found:
 
 
 def gathered(folder: Path) -> Found:
-    """Read every committed folder below `folder`, and its rates, whose form dsac.results decides.
+    """Read every committed folder below `folder`, and its rates, whose form dsac.compare.results decides.
 
     Runs are grouped by the rules of dsac.compare, finished or not. Raises ValueError for a rate without runs.
     """

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsac import tables
-from dsac.groups import Group
-from dsac.results import Run
-from dsac.run_files import CURVES
-from dsac.scores import Curve, curve
+from dsac.compare import tables
+from dsac.compare.groups import Group
+from dsac.compare.results import Run
+from dsac.compare.scores import Curve, curve
+from dsac.runs.run_files import CURVES
 
-REACHED = 0.95  # of the way is there, as in dsac.groups: another cadence of evaluation
+REACHED = 0.95  # of the way is there, as in dsac.compare.groups: another cadence of evaluation
 BEYOND = 1.01  # of the way is not beyond: blocks of PPO end where they end
 
 

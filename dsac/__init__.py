@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dsac.compare import compare
     from dsac.evaluate import evaluate
     from dsac.export import export
-    from dsac.runs import load_policy
+    from dsac.persistence.policies import load_policy
     from dsac.train import train
 
 # OpenMP's idle threads spin for milliseconds by default and keep the worlds from stepping in the meantime. Read when
@@ -24,7 +24,7 @@ __all__ = ["compare", "evaluate", "export", "load_policy", "train"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_policy":
-        return import_module("dsac.runs").load_policy
+        return import_module("dsac.persistence.policies").load_policy
     if name in __all__:
         return import_module(f"dsac.{name}")
     raise AttributeError(f"module 'dsac' has no attribute {name!r}")

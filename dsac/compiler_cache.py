@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from dsac.plain_text import warn
+from dsac.schema.plain_text import warn
 from envs.caches import of_this_process, private_folder
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"

@@ -18,20 +18,12 @@ from typing import Any
 
 import yaml
 
-from dsac.importing import refusals
-from dsac.recipes import merge, read_recipe, recipe_path
-from dsac.settings import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
-from dsac.strict import brief, lists, plain_value, read, unknown_key
-from dsac.words import key_values, near_name, same_name
-
-
-class ConfigError(ValueError):
-    """What is wrong with a config, a line each: the key, the value and what would be right."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
+from dsac.errors import ConfigError
+from dsac.schema.importing import refusals
+from dsac.schema.recipes import merge, read_recipe, recipe_path
+from dsac.schema.run_config import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
+from dsac.schema.validate import brief, lists, plain_value, read, unknown_key
+from dsac.schema.words import key_values, near_name, same_name
 
 GROUPS = ("algo", "env")  # words that choose a file below conf/
 SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level words for fields of the algorithm

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-ROLES = {"parameters": 0, "action": 1, "update": 2, "replay": 3, "environment": 4, "evaluation": 5, "collector": 6}
-
 
 class Transition(NamedTuple):
     """One block of experience as the collector returns it, numpy arrays, time first.
@@ -48,13 +44,3 @@ class Batch(NamedTuple):
     reward: Any
     next_obs: Any
     discount: Any
-
-
-def seed_sequence(seed: int, role: str, index: int = 0) -> np.random.SeedSequence:
-    """The one source of seeds: a stream for every (run seed, role, index)."""
-    return np.random.SeedSequence((seed, ROLES[role], index))
-
-
-def derived_seed(seed: int, role: str, index: int = 0) -> int:
-    """A 63-bit integer from seed_sequence; torch's generator on the CPU keeps its low 32 bits."""
-    return int(seed_sequence(seed, role, index).generate_state(1, np.uint64)[0] >> 1)

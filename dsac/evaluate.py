@@ -11,15 +11,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dsac.callable_module import make_callable
-from dsac.config import ConfigError, refuse_shadowed_envs
-from dsac.exit_codes import FINISHED, entered
-from dsac.fields import at_least, choice
-from dsac.files import refuse_linked_folders
-from dsac.saved_config import saved
-from dsac.settings import EnvConfig
-from dsac.strict import as_word, plain_value, read
-from dsac.words import key_values
+from dsac.cli.callable_module import make_callable
+from dsac.cli.exit_codes import FINISHED, entered
+from dsac.config import refuse_shadowed_envs
+from dsac.errors import CheckpointError, ConfigError
+from dsac.runs.saved_config import saved
+from dsac.schema.files import refuse_linked_folders
+from dsac.schema.ranges import at_least, choice
+from dsac.schema.run_config import EnvConfig
+from dsac.schema.validate import as_word, plain_value, read
+from dsac.schema.words import key_values
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
@@ -93,15 +94,16 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
     if problems:
         raise ConfigError(*problems)
 
-    from dsac import film
+    from dsac.evaluation import film
 
     if config.video:
         refuse_linked_folders(run)
         film.choose_renderer()
-    from dsac.commit import CheckpointError
-    from dsac.evaluation import score, worlds
-    from dsac.progress import ProgressBar
-    from dsac.runs import env_name, make_worlds, read_policy
+    from dsac.cli.progress import ProgressBar
+    from dsac.collection.worlds import make_worlds
+    from dsac.evaluation.scoring import score, worlds
+    from dsac.persistence.policies import read_policy
+    from dsac.runs.folder import env_name
 
     def show(played: int, step: int) -> bool:
         bar.show_evaluation(played, config.episodes, step)

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dsac.callable_module import make_callable
-from dsac.config import ConfigError, choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
-from dsac.exit_codes import FINISHED, guarded
-from dsac.plain_text import on_screen, warn
-from dsac.progress import ProgressBar
-from dsac.resume import newest_like, requested
-from dsac.settings import TrainConfig
-from dsac.signals import Stopping, stopping_on_signals
-from dsac.strict import as_word
+from dsac.cli.callable_module import make_callable
+from dsac.cli.exit_codes import FINISHED, guarded
+from dsac.cli.progress import ProgressBar
+from dsac.cli.signals import Stopping, stopping_on_signals
+from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
+from dsac.errors import ConfigError
+from dsac.runs.parts import build
+from dsac.runs.resume import newest_like, requested
+from dsac.schema.plain_text import on_screen, warn
+from dsac.schema.run_config import TrainConfig
+from dsac.schema.validate import as_word
 
 if TYPE_CHECKING:
-    from dsac.remote_collector import RemoteCollector
-    from dsac.sitting import Outcome
-    from dsac.trainer import Task, Trainer
-    from envs.contract import VecEnv
+    from dsac.runs.session import Outcome
+    from dsac.trainer import Task
 
 HELP = """\
 python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
@@ -133,14 +133,14 @@ def started(words: Sequence[str], tasks: Sequence[Task]) -> Outcome:
 
 def run_for(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
     """For resume=auto: the newest run with these settings, None for a new one; either way a line says so."""
-    from dsac.runs import folder_of
+    from dsac.runs.folder import folder_of
 
     run = newest_like(config, folder_of(config), named)
     print(on_screen(f"resume=auto: {run or 'no run with these settings yet, a new one begins'}"), flush=True)
     return run
 
 
-def run_sitting(
+def run_sitting(  # noqa: PLR0915  its imports are late
     config: TrainConfig,
     resumed: Path | None,
     tasks: Sequence[Task] = (),
@@ -150,28 +150,29 @@ def run_sitting(
     """Build the five parts and their tasks, train, save."""
     import torch
 
-    from dsac import evaluation, film, machine, sitting, sittings
-    from dsac.data import derived_seed
-    from dsac.exporting.at_best import ExportAtBest, check_settings
-    from dsac.initial_weights import take_weights
-    from dsac.logger import Logger
-    from dsac.reward_size import RewardSizeWatch
-    from dsac.runs import make_worlds
-    from dsac.saver import Saver
-    from dsac.tasks import Evaluator, Histograms
+    from dsac.callbacks.checkpointer import Saver
+    from dsac.callbacks.evaluator import Evaluator, Histograms
+    from dsac.callbacks.logger import Logger
+    from dsac.callbacks.reward_size import RewardSizeWatch
+    from dsac.collection.worlds import make_worlds
+    from dsac.evaluation import film, scoring
+    from dsac.export.on_new_best import ExportAtBest, check_settings
+    from dsac.runs import hardware, record, session
+    from dsac.runs.fine_tuning import take_weights
+    from dsac.seeding import derived_seed
     from dsac.trainer import every
 
-    config, remarks = machine.chosen(config)
-    if resumed and (outcome := sitting.finished(resumed, config)):
+    config, remarks = hardware.chosen(config)
+    if resumed and (outcome := session.finished(resumed, config)):
         return outcome
     with ExitStack() as stack:
-        state, manifest = sitting.found(resumed, config, stack)
+        state, manifest = session.found(resumed, config, stack)
         for line in filter(None, [remark(config), *remarks]):
             warn(line)
         trainer = build(config)
         scoring_worlds = make_worlds(
             config.env,
-            evaluation.worlds(config.eval.episodes),
+            scoring.worlds(config.eval.episodes),
             derived_seed(config.seed, "evaluation"),
             "env",
             config.threads,
@@ -181,14 +182,14 @@ def run_sitting(
         if config.eval.video:
             film.check(scoring_worlds)
         check_settings(config, scoring_worlds.spec)
-        facts = sittings.facts(config, torch.get_num_threads(), manifest["env_steps"], manifest["step"])
+        facts = record.facts(config, torch.get_num_threads(), manifest["env_steps"], manifest["step"])
         if state is not None:
-            sitting.restore(trainer, state["trainer"])
+            session.restore(trainer, state["trainer"])
         elif config.init_from:
             facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
         stopping = stopping or Stopping()
         stopping.attend(trainer)
-        run, watchdog = sitting.opened(config, resumed, facts, manifest["config"], trainer, stack)
+        run, watchdog = session.opened(config, resumed, facts, manifest["config"], trainer, stack)
         stopping.last_words = watchdog.write
         logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
         stack.callback(logger.close)
@@ -197,9 +198,9 @@ def run_sitting(
             evaluator.load_state_dict(state["evaluator"])
         exports = ExportAtBest(run, config)
         stack.callback(lambda: exports.close(trainer.finished and not evaluator.owed))
-        archive = sitting.archive_of(run, trainer.memory, state, stack)
+        archive = session.archive_of(run, trainer.memory, state, stack)
         kept = {"versions": facts["versions"], "architecture": facts["architecture"], "config": to_tree(config)}
-        guard = sitting.guarded(run, trainer, kept, stack)
+        guard = session.guarded(run, trainer, kept, stack)
         saver = Saver(run, evaluator, logger, guard, config.keep_checkpoints, kept, archive, manifest["step"])
         trainer.tasks += [
             watchdog,
@@ -221,48 +222,7 @@ def run_sitting(
             evaluator(trainer)
         trainer.run()
         saver.finish(trainer)
-    return sitting.conclude(run, config, trainer, evaluator.owed)
-
-
-def build(config: TrainConfig) -> Trainer:
-    """The five parts, without tasks: the worlds in their collector, the algorithm, its updater, its memory, the hub."""
-    import torch
-
-    from dsac import machine
-    from dsac.accelerate import Updater
-    from dsac.algorithms import load as load_algorithm
-    from dsac.collector import Collector
-    from dsac.trainer import Trainer
-
-    machine.set_up(config)
-    device = torch.device(config.device)
-    remote = remote_collector(config)
-    collector = remote or Collector(own_worlds(config), config.seeds, device)
-    algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
-    if remote:
-        remote.follow(algorithm)
-    memory = algorithm.memory(config.algo.num_envs, device)
-    algorithm.set_precision(config.precision)
-    updater = Updater(algorithm, config.accelerate)
-    return Trainer(algorithm, updater, collector, memory, [], config.total_env_steps, config.overlap)
-
-
-def remote_collector(config: TrainConfig) -> RemoteCollector | None:
-    """The collectors in other processes, where the config asks for them. Raises ConfigError where Ray is missing."""
-    if config.collect == "local":
-        return None
-    from dsac.remote_collector import RemoteCollector
-
-    return RemoteCollector(config)
-
-
-def own_worlds(config: TrainConfig) -> list[VecEnv]:
-    """The training worlds of every learner, in this process."""
-    from dsac.data import derived_seed
-    from dsac.runs import make_worlds
-
-    seeds = [derived_seed(seed, "environment") for seed in config.seeds]
-    return [make_worlds(config.env, config.algo.num_envs, seed, "unit", config.threads) for seed in seeds]
+    return session.conclude(run, config, trainer, evaluator.owed)
 
 
 make_callable(__name__, train)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import Algorithm, Memory, Metrics
-from dsac.collector import Act, AnyCollector
-from dsac.signals import BLOCK_SECONDS, LONG_SECONDS, Phase
+from dsac.cli.signals import BLOCK_SECONDS, LONG_SECONDS, Phase
+from dsac.collection.collector import Act, AnyCollector
+from dsac.updater import Actor, Observer, Updater
 
 Task = Callable[["Trainer"], None]
 

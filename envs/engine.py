@@ -1,7 +1,7 @@
 """The compiled environment engine: N MuJoCo worlds of one task stepped in parallel without Python.
 
-The kernels (envs/kernels.py) call the libmujoco of the Python bindings; a task's functions (envs/task.py) are compiled
-once and kept on disk. Each world has its own mjData, generator and clock, and optionally its own mjModel.
+The kernels (envs/native/kernels.py) call the libmujoco of the Python bindings; a task's functions (envs/task.py) are
+compiled once and kept on disk. Each world has its own mjData, generator and clock, and optionally its own mjModel.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs import kernels
 from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
-from envs.crew import new_crew
-from envs.helpers import Helpers
-from envs.libmujoco import roster
-from envs.physics import addresses_of, model_arrays, physics_arrays, shapes_of
-from envs.simulator import route_warnings_to_logging
+from envs.mujoco_facts import route_warnings_to_logging
+from envs.native import kernels
+from envs.native.libmujoco import roster
+from envs.native.physics import addresses_of, model_arrays, physics_arrays, shapes_of
+from envs.native.pool_threads import Helpers
+from envs.native.thread_pool import new_crew
+from envs.native.worlds import Settings, Worlds, pack
 from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
 from envs.tasks import find_task
-from envs.worlds import Settings, Worlds, pack
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 WARNINGS = tuple(mujoco.mjtWarning.__members__)[:-1]

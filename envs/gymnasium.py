@@ -15,7 +15,14 @@ from envs import nearest
 from envs.answers import first_not_finite, flag, in_one_line, number, shown, write_observation
 from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.importing import users_module
-from envs.simulator import REWARD_TERMS, derived_state, diverged, integration_state, restore, route_warnings_to_logging
+from envs.mujoco_facts import (
+    REWARD_TERMS,
+    derived_state,
+    diverged,
+    integration_state,
+    restore,
+    route_warnings_to_logging,
+)
 from envs.spaces import describe, parts_of
 
 LARGEST_REWARD = float(np.finfo(np.float32).max)
@@ -127,8 +134,8 @@ class GymnasiumVecEnv:
         obs              (N, O) float32, what to act on now
         generators       N states of the worlds' numpy generators, their wide integers as decimal strings
         and where exact_state is True
-        integration      (N, I) float64, simulator.integration_state
-        derived          (N, D) float64, simulator.derived_state
+        integration      (N, I) float64, mujoco_facts.integration_state
+        derived          (N, D) float64, mujoco_facts.derived_state
         elapsed_steps    (N,) int64, steps of the running episodes
         """
         simulated: list[Any] = [world.unwrapped for world in self._worlds]

@@ -1,6 +1,6 @@
 """The one place that imports a module by a name that a user gave: an algorithm, a task file, a Gymnasium registration.
 
-A name may only come here once it was typed; dsac.importing decides that for names that stand in files.
+A name may only come here once it was typed; dsac.schema.importing decides that for names that stand in files.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from envs.answers import Part, in_one_line
 from envs.contract import EnvSpec, FloatArray, UnsuitableEnvironment, refuse_limits
-from envs.simulator import REWARD_TERMS, actuator_names, observation_names
+from envs.mujoco_facts import REWARD_TERMS, actuator_names, observation_names
 
 
 def describe(task_id: str, world: gymnasium.Env[Any, Any], parts: Sequence[Part]) -> EnvSpec:

@@ -21,7 +21,8 @@ helper = register_jitable
 class Randomisation(NamedTuple):
     """A change of the model in each world at each reset, for domain randomisation.
 
-    change     (model, nominal, uniform, normal): writes into model (envs.physics.Model), which still holds what the
+    change     (model, nominal, uniform, normal): writes into model (envs.native.physics.Model), which still holds what
+    the
                last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and normal, (V,)
     uniform, normal            U, V
     """

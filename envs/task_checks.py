@@ -20,12 +20,12 @@ import mujoco
 import numpy as np
 from numba.core.errors import NumbaError
 
-from envs import worlds
 from envs.answers import in_one_line
-from envs.compiling import callback
 from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment, refuse_limits
-from envs.physics import Model, Physics, model_arrays, physics_arrays
-from envs.simulator import actuator_names
+from envs.mujoco_facts import actuator_names
+from envs.native import worlds
+from envs.native.compile_cache import callback
+from envs.native.physics import Model, Physics, model_arrays, physics_arrays
 from envs.task import Randomisation, Task
 
 _BUILTINS = {"range", "len", "min", "max", "abs", "float", "int", "bool"}

@@ -70,18 +70,20 @@ class Server:
 
 def serve() -> None:
     """Answer requests, one at a time."""
-    import dsac.exporting.writing
+    import dsac.export.write
     import envs.engine
-    from dsac import evaluation, logger, saver, sitting, sittings
     from dsac.algorithms import load, names
+    from dsac.callbacks import checkpointer, logger
+    from dsac.evaluation import scoring
+    from dsac.runs import record, session
 
-    assert all(
-        (dsac.exporting.writing, envs.engine, evaluation, logger, saver, sitting, [load(one) for one in names()])
-    )
-    for module in ("onnx", "dsac.sweep_runner", "dsac.compare", "dsac.sweep_view", "dsac.export"):
+    assert all((dsac.export.write, envs.engine, scoring, logger, checkpointer, session, [load(one) for one in names()]))
+    for module in ("onnx", "dsac.sweep.runner", "dsac.compare", "dsac.sweep.view", "dsac.export"):
         importlib.import_module(module)
-    sittings.revision = lambda: None  # asking git takes longer than a small run
-    saver.RETRY_SECONDS = 0.2  # a save that failed at the end is tried once more a minute later, which is no hang
+    record.revision = lambda: None  # asking git takes longer than a small run
+    checkpointer.RETRY_SECONDS = (
+        0.2  # a save that failed at the end is tried once more a minute later, which is no hang
+    )
     with tempfile.TemporaryDirectory() as folder:
         warm_up(Path(folder))
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a thread would not live on in a fork"
@@ -129,9 +131,10 @@ def carry_out(request: dict[str, Any], folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts from here
         if chunk := request.get("chunk_bytes"):
-            from dsac import frames, segments
+            from dsac.memory import frame_log
+            from dsac.persistence import replay_segments
 
-            frames.CHUNK_BYTES = segments.CHUNK_BYTES = chunk
+            frame_log.CHUNK_BYTES = replay_segments.CHUNK_BYTES = chunk
         code = command(request["verb"])(request["words"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -149,17 +152,17 @@ def command(verb: str) -> Any:
     if verb == "load":
         return load_policy
     if verb == "sweep":
-        from dsac import sweep_runner
+        from dsac.sweep import runner
 
-        sweep_runner.POLL_SECONDS = 0.02
-        sweep_runner.Processes.start = lambda _, run: Forked(run)
+        runner.POLL_SECONDS = 0.02
+        runner.Processes.start = lambda _, run: Forked(run)
     return importlib.import_module(f"dsac.{verb}").main
 
 
 def load_policy(words: list[str]) -> int:
     """dsac.load_policy, its errors as a command has them."""
     import dsac
-    from dsac.exit_codes import guarded
+    from dsac.cli.exit_codes import guarded
 
     return guarded(lambda: (dsac.load_policy(words[0]), 0)[1])
 
@@ -168,7 +171,7 @@ class Forked:
     """A run of a sweep, forked where the sweep would start a process, which takes seconds."""
 
     def __init__(self, run: Any) -> None:
-        from dsac import sweep_worker
+        from dsac.sweep import worker
 
         run.folder.mkdir(parents=True, exist_ok=True)
         with (run.folder / "log.txt").open("ab") as log:
@@ -176,10 +179,10 @@ class Forked:
             self.child = os.fork()
             if self.child == 0:
                 os.dup2(log.fileno(), 1)
-                sys.argv = ["dsac.sweep_worker", str(os.getppid()), str(run.folder), *run.words]
+                sys.argv = ["dsac.sweep.worker", str(os.getppid()), str(run.folder), *run.words]
                 code = 1
                 try:
-                    code = sweep_worker.main()
+                    code = worker.main()
                 except BaseException:
                     traceback.print_exc()
                 finally:

@@ -18,8 +18,8 @@ import yaml
 from damage import Spot, clear, put, way
 from safetensors.numpy import load, save
 
-from dsac.commit import MANIFEST, rendered
 from dsac.config import conf_folder
+from dsac.persistence.atomic import MANIFEST, rendered
 
 DEEP = "@deep@"  # stands for brackets too deep for a writer
 BRACKETS = 10_000

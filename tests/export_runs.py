@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsac import export, runs
+from dsac import export
 from dsac.algorithms import load as load_algorithm
+from dsac.collection.worlds import make_worlds
 from dsac.config import compose, load
-from dsac.tasks import task_facts, write_policy
+from dsac.persistence.policies import task_facts, write_policy
+from dsac.runs import folder as run_folder
 
 SMALL = ("algo.hidden_sizes=[24,16]", "threads=1")
 
@@ -20,14 +22,14 @@ def untrained_run(folder: Path, env: str, algo: str, *more: str) -> Path:
     """A run folder with the first policies of its learners as the best ones. Weights of the last layer are larger, so
     that actions reach their limits; a normaliser has seen random actions."""
     config = load(compose([f"env={env}", f"algo={algo}", "experiment=paper", f"runs={folder}", *more]))
-    worlds = runs.make_worlds(config.env, 4, 0, "unit", 1)
+    worlds = make_worlds(config.env, 4, 0, "unit", 1)
     algorithm = load_algorithm(config.algo.name)(worlds.spec, config.algo, config.seeds)
     with torch.no_grad():
         algorithm.actor.output.weight.mul_(50 if algo == "ppo" else 4)
     if algorithm.observations is not None:
         algorithm.observations.observe(torch.from_numpy(random_walk(worlds, len(config.seeds))))
-    run = runs.create(config)
-    runs.save_config(run, config)
+    run = run_folder.create(config)
+    run_folder.save_config(run, config)
     facts = {"env_steps": 0, "updates": 0, "task": task_facts(worlds.spec)}
     for learner in range(config.learners):
         write_policy(run / f"learner-{learner}" / "best", algorithm.policy(learner), facts)

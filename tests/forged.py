@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from dsac import checkpoint, commit
+from dsac.persistence import atomic, checkpoint
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the manifest of a committed folder, and its own hash with it."""
-    path = folder / commit.MANIFEST
+    path = folder / atomic.MANIFEST
     manifest = json.loads(path.read_text())
     manifest.pop("sha256", None)
     change(manifest)
-    path.write_bytes(commit.rendered(manifest))
+    path.write_bytes(atomic.rendered(manifest))
 
 
 def forge_state(folder: Path, change: Callable[[Any], Any]) -> None:

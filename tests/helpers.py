@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsac.accelerate import Updater
 from dsac.algorithms import Algorithm, load, names
 from dsac.algorithms.ppo import Sample
 from dsac.data import Batch, Transition
+from dsac.updater import Updater
 from envs.contract import EnvSpec, Step
 
 ALGORITHMS = names()

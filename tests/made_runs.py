@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from dsac import commit
 from dsac.config import compose, load, to_tree
+from dsac.persistence import atomic
 
 EVERY = 1000
 
@@ -100,8 +100,8 @@ def many_runs(root: Path, words: Sequence[str], settings: int, seeds: int, log_r
             (run / "learner-0" / "metrics.csv").write_text(body + "\n".join(evaluations) + "\n")
             step = run / "checkpoints" / f"step-{EVERY * 20:012d}"
             step.mkdir(parents=True)
-            manifest = {"schema": commit.SCHEMA, "env_steps": EVERY * 20, "files": {}}
-            (step / commit.MANIFEST).write_bytes(commit.rendered(manifest))
+            manifest = {"schema": atomic.SCHEMA, "env_steps": EVERY * 20, "files": {}}
+            (step / atomic.MANIFEST).write_bytes(atomic.rendered(manifest))
     given = {
         "env": "Hopper",
         "algo": "ppo",

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from dsac import checkpoint
+from dsac.cli.signals import stopping_on_signals
 from dsac.config import compose, load
-from dsac.replay import frames_per_world
-from dsac.replay_kernels import TRANSITION
-from dsac.segments import Log
-from dsac.settings import TrainConfig
-from dsac.signals import stopping_on_signals
+from dsac.memory.kernels import TRANSITION
+from dsac.memory.replay import frames_per_world
+from dsac.persistence import checkpoint
+from dsac.persistence.replay_segments import Log
+from dsac.schema.run_config import TrainConfig
 from dsac.train import run_sitting
 
 SMALL = "env=InvertedPendulum experiment=paper threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"

@@ -10,17 +10,18 @@ import pytest
 import torch
 from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_spec
 
-from dsac import machine
-from dsac.accelerate import Actor, Observer, Updater
 from dsac.algorithms.base import OffPolicyConfig
-from dsac.collector import Collector
-from dsac.config import ConfigError, compose, load
+from dsac.collection.collector import Collector
+from dsac.config import compose, load
 from dsac.data import Transition
+from dsac.errors import ConfigError
+from dsac.runs import hardware
 from dsac.trainer import Trainer
+from dsac.updater import Actor, Observer, Updater
 
 NORMALIZED = {"observation_normalization": True, "return_normalization": True}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-needs_compiler = pytest.mark.skipif(machine.missing_compiler("cpu") is not None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(hardware.missing_compiler("cpu") is not None, reason="no C++ compiler here")
 
 
 def differences(one: torch.nn.Module, other: torch.nn.Module) -> dict[str, float]:
@@ -175,17 +176,17 @@ def test_overlap_learns_from_earlier_blocks_while_the_worlds_step(monkeypatch: p
 
 
 def chosen(*words: str) -> tuple[Any, list[str]]:
-    return machine.chosen(load(compose(["device=cpu", *words])))
+    return hardware.chosen(load(compose(["device=cpu", *words])))
 
 
 def test_auto_compiles_what_is_long_enough_and_says_why_not(monkeypatch: pytest.MonkeyPatch):
     """Catches a compilation that a short run never wins back, and a machine without a compiler that stops the run."""
-    monkeypatch.setattr(machine, "missing_compiler", lambda device: None)
+    monkeypatch.setattr(hardware, "missing_compiler", lambda device: None)
     assert chosen("total_env_steps=1000000")[0].accelerate == "compile"
     assert chosen("total_env_steps=20000")[0].accelerate == "eager"
     assert chosen("total_env_steps=20000", "updates_per_env_step=1")[0].accelerate == "compile"
     assert chosen("algo=ppo", "total_env_steps=200000")[0].accelerate == "compile"
-    monkeypatch.setattr(machine, "missing_compiler", lambda device: "there is no compiler")
+    monkeypatch.setattr(hardware, "missing_compiler", lambda device: "there is no compiler")
     config, remarks = chosen("total_env_steps=1000000")
     assert config.accelerate == "eager"
     assert any("no compiler" in remark for remark in remarks)
@@ -210,10 +211,10 @@ def test_what_needs_cuda_is_refused_without_it(words: list[str], message: str):
 
 def test_threads_are_chosen_said_and_small_layers_take_one(monkeypatch: pytest.MonkeyPatch):
     """Catches more threads than cores without a word, and minibatches whose threads wait longer than they work."""
-    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
     assert any("threads=3 on 2 cores" in remark for remark in chosen("threads=3")[1])
-    assert machine.torch_threads(chosen()[0]) == 2
-    assert machine.torch_threads(chosen("algo=ppo")[0]) == 1
+    assert hardware.torch_threads(chosen()[0]) == 2
+    assert hardware.torch_threads(chosen("algo=ppo")[0]) == 1
 
 
 def test_every_off_policy_config_knows_its_updates():

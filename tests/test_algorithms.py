@@ -15,9 +15,9 @@ import yaml
 from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_noise, make_spec, make_updater, run_updates
 
 from dsac.algorithms import Algorithm
-from dsac.collector import Collector
+from dsac.collection.collector import Collector
 from dsac.config import choices, conf_folder
-from dsac.networks import MLP
+from dsac.nn.networks import MLP
 from dsac.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,8 +14,9 @@ import torch
 from small_runs import only_run, small_words
 
 import dsac
-from dsac import evaluate, exit_codes, load_policy, train
-from dsac.config import ConfigError
+from dsac import evaluate, load_policy, train
+from dsac.cli import exit_codes
+from dsac.errors import ConfigError
 from dsac.trainer import Trainer, every
 
 ROOT = Path(__file__).parent.parent

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dsac import replay as replay_module
-from dsac.available_memory import available_memory
-from dsac.replay import InsufficientMemory, Replay, replay_bytes
+from dsac.memory import replay as replay_module
+from dsac.memory.available_memory import available_memory
+from dsac.memory.replay import InsufficientMemory, Replay, replay_bytes
 
 VERSION_2 = ("0::/job/task", "sys/fs/cgroup/job", ("memory.max", "memory.current", "inactive_file"))
 HYBRID = ("0::/job/task", "sys/fs/cgroup/unified/job/task", ("memory.max", "memory.current", "inactive_file"))

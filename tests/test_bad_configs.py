@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from test_config import settings, typos
 
-from dsac import exit_codes
 from dsac.algorithms import names
+from dsac.cli import exit_codes
 from dsac.config import choices, compose, flat_keys
 from dsac.train import main
 

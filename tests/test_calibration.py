@@ -15,12 +15,13 @@ from made_runs import made_run
 from small_runs import small_config, train, train_whole
 
 import envs
-from dsac import calibration, compare
+from dsac import compare
 from dsac.algorithms.dsac_t import mean_and_sigma
-from dsac.distributions import tanh_normal
-from dsac.groups import Group, grouped
-from dsac.predictions import critics_of, draw, is_random, predict
-from dsac.results import read
+from dsac.compare import calibration
+from dsac.compare.groups import Group, grouped
+from dsac.compare.results import read
+from dsac.evaluation.critic_predictions import critics_of, draw, is_random, predict
+from dsac.nn.distributions import tanh_normal
 from envs.contract import Step
 
 SIGMA = {"dsac_t", "dsac_v1"}

@@ -14,7 +14,7 @@ from test_every_item import Sitting
 from dsac.algorithms import load, names
 from dsac.config import SHORTCUTS, compose
 from dsac.config import load as load_config
-from dsac.resume import fixed
+from dsac.runs.resume import fixed
 from dsac.train import main
 
 # Values for fields whose other value does not follow from the type, and what must be on for a field to matter.

@@ -17,9 +17,9 @@ import torch
 from disk import Disk, full
 from small_runs import assert_same, flatten
 
-from dsac import commit
-from dsac.checkpoint import committed, newest, read, save_step, write
-from dsac.commit import CheckpointError
+from dsac.errors import CheckpointError
+from dsac.persistence import atomic
+from dsac.persistence.checkpoint import committed, newest, read, save_step, write
 
 
 def state_of(value: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_flipped_bit_is_noticed(saved: Path, name: str):
 )  # fmt: skip
 def test_strange_manifests_are_refused(saved: Path, manifest: Any):
     """Catches a manifest of a newer version that is read as if it were ours, and a path that leaves the folder."""
-    text = commit.rendered(manifest) if isinstance(manifest, dict) else json.dumps(manifest).encode()
+    text = atomic.rendered(manifest) if isinstance(manifest, dict) else json.dumps(manifest).encode()
     (saved / "manifest.json").write_bytes(text)
     with pytest.raises(CheckpointError):
         read(saved)
@@ -137,7 +137,7 @@ def test_a_manifest_of_a_gigabyte_is_not_read(saved: Path):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match="no readable manifest"):
         read(saved)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 4 * commit.LARGEST_MANIFEST / 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 4 * atomic.LARGEST_MANIFEST / 1024
 
 
 def test_a_header_that_asks_for_everything_is_refused(saved: Path):
@@ -146,7 +146,7 @@ def test_a_header_that_asks_for_everything_is_refused(saved: Path):
     content = (2**63).to_bytes(8, "little") + b"{}"
     (saved / "state.safetensors").write_bytes(content)
     manifest["files"]["state.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (saved / "manifest.json").write_bytes(commit.rendered(manifest))
+    (saved / "manifest.json").write_bytes(atomic.rendered(manifest))
     with pytest.raises(CheckpointError, match=r"(?i)header"):
         read(saved)
 
@@ -174,7 +174,7 @@ def test_a_pickle_is_not_opened(saved: Path, name: str, tmp_path: Path, monkeypa
     content = pickle.dumps(Canary())
     (saved / name).write_bytes(content)
     manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (saved / "manifest.json").write_bytes(commit.rendered(manifest))
+    (saved / "manifest.json").write_bytes(atomic.rendered(manifest))
     with pytest.raises(CheckpointError):
         read(saved)
     assert not Path("canary").exists()

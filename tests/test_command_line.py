@@ -31,10 +31,14 @@ from small_runs import (
     train_whole,
 )  # fmt: skip
 
-from dsac import checkpoint, commit, evaluate, exit_codes, tasks
+from dsac import evaluate
 from dsac.algorithms import names
-from dsac.exit_codes import guarded
-from dsac.runs import create, load_policy, read_policy
+from dsac.callbacks import evaluator
+from dsac.cli import exit_codes
+from dsac.cli.exit_codes import guarded
+from dsac.persistence import atomic, checkpoint
+from dsac.persistence.policies import load_policy, read_policy
+from dsac.runs.folder import create
 from dsac.train import main
 from envs.contract import EnvironmentFault
 
@@ -105,7 +109,7 @@ def test_scores_are_those_of_evaluate(tmp_path: Path, capsys: pytest.CaptureFixt
     best = json.loads((run / "learner-0" / "best" / "manifest.json").read_text())
     assert best["score"]["eval/return"] == max(logged)
     config, _ = small_config(tmp_path), capsys.readouterr()
-    from dsac.data import derived_seed
+    from dsac.seeding import derived_seed
 
     seed = derived_seed(config.seed, "evaluation", best["env_steps"])
     assert evaluate.main([f"run={run}", "episodes=12", f"seed={seed}", "--json"]) == 0
@@ -303,7 +307,7 @@ def test_a_stop_during_evaluation_discards_it_and_the_resumed_run_makes_it(
 ):
     """Catches a stop that waits for thousands of episodes, half an evaluation in the curves, and one that is lost."""
     whole = train_whole(small_config(tmp_path / "whole"))
-    original, count = tasks.score, 0
+    original, count = evaluator.score, 0
 
     def interrupted(policy: Any, env: Any, episodes: int, *others: Any) -> Any:
         nonlocal count
@@ -313,7 +317,7 @@ def test_a_stop_during_evaluation_discards_it_and_the_resumed_run_makes_it(
             return original(policy, env, 10**9, *others)
         return original(policy, env, episodes, *others)
 
-    monkeypatch.setattr(tasks, "score", interrupted)
+    monkeypatch.setattr(evaluator, "score", interrupted)
     config = small_config(tmp_path / "stopped")
     before = signal.getsignal(signal.SIGTERM)
     assert train(config, None) == exit_codes.RESUMABLE
@@ -371,7 +375,7 @@ def test_signals_save_and_stop(tmp_path: Path):
     code, out, err, _ = start_and_signal([f"resume={run}"], signal.SIGTERM, tmp_path, 0.2)
     assert (code, "Traceback" in err) == (exit_codes.RESUMABLE, False)
     assert out.startswith(f"resumed {run} at 0 env steps")
-    steps = [manifest["step"] for manifest in map(commit.read_manifest, checkpoint.committed(run / "checkpoints"))]
+    steps = [manifest["step"] for manifest in map(atomic.read_manifest, checkpoint.committed(run / "checkpoints"))]
     assert len(steps) == 2
     assert steps[1] > steps[0]
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from made_runs import made_run, made_seeds
 
-from dsac import compare, exit_codes, figures, scores, statistics, tables
-from dsac.compare import main
-from dsac.config import ConfigError, compose, load, to_tree
-from dsac.groups import grouped
-from dsac.published import published
-from dsac.reproduce import commands, differences
-from dsac.results import read
+from dsac import compare
+from dsac.cli import exit_codes
+from dsac.compare import figures, main, scores, statistics, tables
+from dsac.compare.commands import commands, differences
+from dsac.compare.groups import grouped
+from dsac.compare.published import published
+from dsac.compare.results import read
+from dsac.config import compose, load, to_tree
+from dsac.errors import ConfigError
 
 ENDS = {"dsac_t": [90.0, 100.0, 110.0, 130.0], "ppo": [40.0, 50.0, 60.0, 95.0]}
 
@@ -243,7 +245,7 @@ def test_commands_make_the_same_config_again(tmp_path: Path):
     tree = to_tree(load(compose([*words, "seed=1"])))
     run = group.runs[0]
     made = {**tree, "threads": None, "device": "auto"}  # as the run's config has them
-    from dsac.strict import flat
+    from dsac.schema.validate import flat
 
     assert flat(made) == {**run.settings, "device": "auto"}
     assert len(words) < 15

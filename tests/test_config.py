@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from dsac.algorithms import names
-from dsac.config import ConfigError, compose, flat_keys, load, remark, to_tree
-from dsac.saved_config import saved
-from dsac.settings import EnvConfig, TrainConfig
-from dsac.strict import checked, plain_value
+from dsac.config import compose, flat_keys, load, remark, to_tree
+from dsac.errors import ConfigError
+from dsac.runs.saved_config import saved
+from dsac.schema.run_config import EnvConfig, TrainConfig
+from dsac.schema.validate import checked, plain_value
 
 ALGORITHMS = names()
 SHORTCUTS = {"num_envs", "updates_per_env_step"}
@@ -290,7 +291,7 @@ def test_words_after_the_groups_win_whatever_their_order():
 MODULE = """
 from dataclasses import dataclass
 from dsac.algorithms.base import OffPolicy, OffPolicyConfig
-from dsac.fields import positive
+from dsac.schema.ranges import positive
 
 @dataclass(frozen=True)
 class MineConfig(OffPolicyConfig):

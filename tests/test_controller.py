@@ -18,7 +18,7 @@ import pytest
 from export_runs import SMALL, bad_rows, exported, untrained_run
 
 from dsac import load_policy
-from dsac.controller import Policy, PolicyRefused
+from dsac.export.controller import Policy, PolicyRefused
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 ALONE = """
@@ -209,7 +209,9 @@ def test_onnxruntime_is_named_where_it_is_missing(out: Path, monkeypatch: pytest
 
 def test_the_copy_is_the_module(out: Path):
     """Catches a copy that lags behind."""
-    assert (out / "controller.py").read_bytes() == Path(importlib.util.find_spec("dsac.controller").origin).read_bytes()
+    assert (out / "controller.py").read_bytes() == Path(
+        importlib.util.find_spec("dsac.export.controller").origin
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["list", "deep", "no schema", "no files", "files of a list", "null", "text"])

@@ -37,7 +37,7 @@ from damaged_runs import (
     words_of,
 )
 
-from dsac import exit_codes
+from dsac.cli import exit_codes
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at processes as Linux shows them"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from export_runs import SMALL, exported, untrained_run
 
-from dsac.exporting.request import Request
+from dsac.export.request import Request
 
 PAGE = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text()
 

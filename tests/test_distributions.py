@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from dsac.distributions import normal_log_prob, tanh_normal
+from dsac.nn.distributions import normal_log_prob, tanh_normal
 
 
 def test_tanh_normal_equals_torch():

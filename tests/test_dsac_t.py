@@ -147,7 +147,7 @@ def test_soft_policy_comes_near_the_best_one():
         reward = -(action[..., 0] - 0.3).square()
         noise = {name: torch.randn(1, *shape, generator=generator) for name, shape in algorithm.noise_shapes().items()}
         algorithm.update(Batch(obs, action, reward, obs, discount), noise, step % 2 == 0)
-    from dsac.distributions import tanh_normal
+    from dsac.nn.distributions import tanh_normal
 
     many = torch.ones(1, 20_000, 1)
     action, log_prob = tanh_normal(

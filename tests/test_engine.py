@@ -18,7 +18,7 @@ import pytest
 import envs
 from envs.contract import EnvironmentFault, Step
 from envs.engine import Engine, make
-from envs.kernels import draw
+from envs.native.kernels import draw
 from envs.task import Randomisation
 
 ROOT = Path(__file__).parents[1]

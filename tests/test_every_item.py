@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from small_runs import assert_same, flatten, small_config, world_by_world
 
-from dsac import checkpoint, machine
 from dsac.algorithms import names
-from dsac.segments import Archive
-from dsac.train import build
+from dsac.persistence import checkpoint
+from dsac.persistence.replay_segments import Archive
+from dsac.runs import hardware
+from dsac.runs.parts import build
 from dsac.trainer import Trainer
 
 ALGORITHMS = names()
@@ -33,7 +34,7 @@ class Sitting:
     def __init__(self, algo: str, tmp_path: Path, *words: str) -> None:
         own = MORE[algo].split()
         self.config = small_config(tmp_path, algo, "algo.observation_normalization=true", *own, *words)
-        self.trainer = build(machine.chosen(self.config)[0])
+        self.trainer = build(hardware.chosen(self.config)[0])
         self.trainer.tasks = [self.attend]
         self.blocks, self.end, self.told = 0, 0, dict[str, np.ndarray]()
 

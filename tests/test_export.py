@@ -14,16 +14,15 @@ from export_runs import SMALL, bad_rows, exported, left_behind, untrained_run
 
 from dsac import export, load_policy
 from dsac.algorithms import names
-from dsac.commit import CheckpointError, rendered
-from dsac.config import ConfigError
-from dsac.exit_codes import REFUSED, STORAGE, USAGE
-from dsac.export import main
-from dsac.exporting import c_header, onnx_graph, runtimes, writing
-from dsac.exporting import parity as parity_module
-from dsac.exporting.c_library import CLibrary
-from dsac.exporting.contract import safe_action
-from dsac.exporting.layers import ExportRefused, Layers
-from dsac.networks import ACTIVATIONS
+from dsac.cli.exit_codes import REFUSED, STORAGE, USAGE
+from dsac.errors import CheckpointError, ConfigError, ExportRefused
+from dsac.export import c_header, main, onnx_graph, runtimes, write
+from dsac.export import parity as parity_module
+from dsac.export.c_library import CLibrary
+from dsac.export.contract import safe_action
+from dsac.export.layers import Layers
+from dsac.nn.networks import ACTIVATIONS
+from dsac.persistence.atomic import rendered
 from envs.contract import EnvSpec
 
 ort = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -124,15 +123,15 @@ def test_a_net_that_overflows_is_held(tmp_path: Path, monkeypatch: pytest.Monkey
     policy = load_policy(run)
     policy.net.hidden[0].weight.mul_(1e9)
     assert np.isnan(policy.act(obs)).any()
-    layers = writing.layers_of(policy)
-    safe = writing.SafeAction("zero", np.zeros(6, np.float32))
+    layers = write.layers_of(policy)
+    safe = write.SafeAction("zero", np.zeros(6, np.float32))
     facts = json.loads((out / "policy.json").read_text())
     (out / "policy.onnx").write_bytes(onnx_graph.write_onnx(layers, 1e37, safe, facts, False))
     actions, valid = onnx_actions(out / "policy.onnx", obs)
     assert not valid.any()
     assert not actions.any()
     kept = np.load(out / "parity.npz")
-    parity = writing.ParitySet(kept["obs"], kept["actions"], kept["kind"], kept["half_range"], 0, 0.0)
+    parity = write.ParitySet(kept["obs"], kept["actions"], kept["kind"], kept["half_range"], 0, 0.0)
     (out / "policy.h").write_text(c_header.write_header(layers, 1e37, safe, facts, parity))
     actions, reasons = CLibrary(out / "policy.h", 17, 6)(obs)
     assert reasons.tolist() == [3]
@@ -204,7 +203,7 @@ def test_other_actions_are_refused(
 ):
     """Catches what the weights do not tell: a graph that uses them in another way. One rounding passes here."""
     write_with(monkeypatch, fault)
-    monkeypatch.setattr(writing, "check_weights", lambda *_: None)
+    monkeypatch.setattr(write, "check_weights", lambda *_: None)
     if fault is nudge:
         exported(cheetah, format=file, out=tmp_path / "out")
         return
@@ -220,7 +219,7 @@ def test_a_closed_loop_that_returns_less_is_refused(cheetah: Path, tmp_path: Pat
     def lazy(*arguments: Any) -> Any:
         return original(*arguments)._replace(act=lambda obs: np.ones((len(obs), 6), np.float32))
 
-    monkeypatch.setattr(writing, "c_runtime", lazy)
+    monkeypatch.setattr(write, "c_runtime", lazy)
     with pytest.raises(ExportRefused, match="in closed loop c returns"):
         export(cheetah, rows=256, episodes=3, format="c", out=tmp_path / "deep" / "out")
     assert not list(tmp_path.iterdir())
@@ -281,9 +280,9 @@ def test_limits_that_changed_since_the_training_are_refused(tmp_path: Path):
     run = untrained_run(tmp_path, "HalfCheetah", "ppo", *SMALL)
     policy = load_policy(run)
     policy.action_high[2] = 0.5
-    writing.check_task({}, writing.layers_of(load_policy(run)), _spec())
+    write.check_task({}, write.layers_of(load_policy(run)), _spec())
     with pytest.raises(ExportRefused, match=r"limits of bfoot were -1 to 0\.5"):
-        writing.check_task({}, writing.layers_of(policy), _spec())
+        write.check_task({}, write.layers_of(policy), _spec())
 
 
 def _spec() -> Any:
@@ -298,7 +297,7 @@ def test_an_overflown_weight_is_refused(tmp_path: Path):
     policy = load_policy(run)
     policy.net.hidden[1].weight[0, 0] = float("nan")
     with pytest.raises(ExportRefused, match=r"layer_1_weight .* not finite"):
-        writing.layers_of(policy)
+        write.layers_of(policy)
 
 
 def test_the_file_says_what_the_contract_says(cheetah: Path):
@@ -365,8 +364,8 @@ def test_what_float32_does_not_settle_is_passed_over(tmp_path: Path):
     env = envs.make("Humanoid", 4, 0, action_units="env", threads=1)
     for parameter in policy.parameters():
         parameter.mul_(4)
-    layers = writing.layers_of(policy)
-    parity = writing.parity_set(policy, layers, env, 1e6, 1024, 0)
+    layers = write.layers_of(policy)
+    parity = write.parity_set(policy, layers, env, 1e6, 1024, 0)
     assert parity.left_out > 0
     assert parity.rounding > 1e-5
     one_by_one = np.concatenate([policy.act(row[None]) for row in parity.obs])

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from small_runs import assert_same, final_state, only_run, small_config, stop_at, train, train_whole
 
-from dsac.commit import read_manifest
-from dsac.config import ConfigError, load, to_tree
-from dsac.controller import Policy
-from dsac.exporting import at_best
+from dsac.config import load, to_tree
+from dsac.errors import ConfigError
+from dsac.export import on_new_best
+from dsac.export.controller import Policy
+from dsac.persistence.atomic import read_manifest
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 EXPORTING = ("export.at_best=true", "eval_every_env_steps=128", "total_env_steps=256")
@@ -45,7 +46,7 @@ def test_the_best_policies_are_exported(tmp_path: Path):
 def test_what_is_owed_is_made_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches an export that a stop has interrupted and nobody makes up for."""
     config = small_config(tmp_path, "ppo", *EXPORTING)
-    monkeypatch.setattr(at_best, "CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(on_new_best, "CHILD", "import time; time.sleep(60)")
     assert train(config, None, [stop_at(128)]) == 75
     run = only_run(tmp_path)
     assert not (run / "learner-0" / "export-best").exists()
@@ -59,7 +60,7 @@ def test_a_failed_export_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a run that dies, hangs or tries without end because an export cannot be made."""
-    monkeypatch.setattr(at_best, "CHILD", "import sys; sys.exit('error: the disk is full')")
+    monkeypatch.setattr(on_new_best, "CHILD", "import sys; sys.exit('error: the disk is full')")
     run = train_whole(small_config(tmp_path, "ppo", *EXPORTING, "eval_every_env_steps=256"))
     assert capsys.readouterr().err.count("no export of learner 0's best policy: error: the disk is full") == 1
     assert not (run / "learner-0" / "export-best").exists()
@@ -70,7 +71,7 @@ def test_without_the_extra_one_line_is_said(
 ):
     """Catches a run that fails after hours, or exports nothing in silence, where onnx is not installed."""
     find = importlib.util.find_spec
-    monkeypatch.setattr(at_best.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    monkeypatch.setattr(on_new_best.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
     run = train_whole(small_config(tmp_path, "ppo", *EXPORTING))
     assert capsys.readouterr().err.count("needs the extra: pip install -e '.[export]'") == 1
     assert not (run / "learner-0" / "export-best").exists()

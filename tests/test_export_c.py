@@ -14,10 +14,11 @@ import pytest
 from export_runs import SMALL, exported, untrained_run
 from forged import edit_config
 
-from dsac import exit_codes, export
-from dsac.exporting.c_header import quoted
-from dsac.exporting.c_library import CLibrary
-from dsac.plain_text import in_source
+from dsac import export
+from dsac.cli import exit_codes
+from dsac.export.c_header import quoted
+from dsac.export.c_library import CLibrary
+from dsac.schema.plain_text import in_source
 from envs.engine import Engine
 from envs.tasks import find_task
 

@@ -6,7 +6,7 @@ import mujoco
 import pytest
 
 import envs
-from dsac.exporting.units import action_semantics, in_words, obs_units
+from dsac.export.units import action_semantics, in_words, obs_units
 
 MODEL = """
 <mujoco>

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from made_runs import EVERY, end_with, made_run, made_seeds
 
-from dsac import compare, exit_codes, results
-from dsac.compare import main
-from dsac.comparison import compare as compared
-from dsac.groups import AS_FAR_AS_EACH
+from dsac import compare
+from dsac.cli import exit_codes
+from dsac.compare import main, results
+from dsac.compare.comparison import compare as compared
+from dsac.compare.groups import AS_FAR_AS_EACH
 
 BUDGET = "total_env_steps=3000"
 

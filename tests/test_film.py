@@ -15,8 +15,12 @@ from small_runs import assert_same, final_state, lasting_rows, small_config, sma
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
-from dsac import evaluate, exit_codes, film, tasks
-from dsac.runs import load_policy
+from dsac import evaluate
+from dsac.callbacks import evaluator
+from dsac.cli import exit_codes
+from dsac.errors import NoRenderer
+from dsac.evaluation import film
+from dsac.persistence.policies import load_policy
 from dsac.train import main
 
 POLE = "env=InvertedDoublePendulum"
@@ -28,7 +32,7 @@ def renderer() -> str:
     pytest.importorskip("av", reason="the extra `video` is not installed")
     try:
         return film.choose_renderer()
-    except film.NoRenderer as error:
+    except NoRenderer as error:
         pytest.skip(str(error))
 
 
@@ -113,7 +117,7 @@ def test_a_driver_that_fails_later_costs_no_run(
     def fails(*_: Any) -> bytes:
         raise RuntimeError("the display went away")
 
-    monkeypatch.setattr(tasks.film, "gif", fails)
+    monkeypatch.setattr(evaluator.film, "gif", fails)
     train_whole(small_config(tmp_path, "ppo", "eval.video=true"))
     assert "warning: no film at 64 env steps: the display went away" in capsys.readouterr().err
 
@@ -132,7 +136,7 @@ def test_where_nothing_draws_a_line_says_what_to_install(
     assert said in capsys.readouterr().err.splitlines()
     assert not (tmp_path / "runs").exists()
     monkeypatch.setenv("MUJOCO_GL", "glfw")
-    with pytest.raises(film.NoRenderer, match="MUJOCO_GL=glfw does not draw here"):
+    with pytest.raises(NoRenderer, match="MUJOCO_GL=glfw does not draw here"):
         film.choose_renderer()
 
 
@@ -147,7 +151,7 @@ def test_a_task_without_a_simulator_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_the_renderer_can_be_chosen_after_mujoco_was_imported(renderer: str):
     """Catches a film after training in one process, where MuJoCo has read MUJOCO_GL already."""
     code = (
-        "import mujoco\nfrom dsac import film\nfilm.choose_renderer()\n"
+        "import mujoco\nfrom dsac.evaluation import film\nfilm.choose_renderer()\n"
         "model = mujoco.MjModel.from_xml_string('<mujoco/>')\nmujoco.Renderer(model, 8, 8).render()"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}

@@ -10,12 +10,14 @@ import pytest
 import torch
 from small_runs import final_state, only_run, rows, small_config, small_words, train_whole
 
-from dsac import checkpoint, exit_codes
 from dsac.algorithms import names
+from dsac.cli import exit_codes
 from dsac.config import compose, load
-from dsac.initial_weights import take_weights, wanted
-from dsac.machine import chosen
-from dsac.train import build, main
+from dsac.persistence import checkpoint
+from dsac.runs.fine_tuning import take_weights, wanted
+from dsac.runs.hardware import chosen
+from dsac.runs.parts import build
+from dsac.train import main
 
 NORMALIZED = "algo.observation_normalization=true"
 

@@ -12,8 +12,11 @@ import pytest
 from forged import edit_manifest, forge_state
 from small_runs import only_run, small_config, small_words, stop_at, train
 
-from dsac import checkpoint, evaluate, exit_codes
-from dsac.runs import load_policy
+from dsac import evaluate
+from dsac.cli import exit_codes
+from dsac.errors import CheckpointError
+from dsac.persistence import checkpoint
+from dsac.persistence.policies import load_policy
 from dsac.train import main
 
 
@@ -169,5 +172,5 @@ def test_a_policy_of_another_form_is_refused(name: str, run: Path, capsys: pytes
     assert evaluate.main([f"run={run}", "which=last", "episodes=1"]) == exit_codes.STORAGE
     (line,) = capsys.readouterr().err.splitlines()
     assert str(run / "learner-0" / "last") in line
-    with pytest.raises(checkpoint.CheckpointError):
+    with pytest.raises(CheckpointError):
         load_policy(run, "last")

@@ -27,8 +27,11 @@ from small_runs import (
     train_whole,
 )
 
-from dsac import checkpoint, commit, exit_codes, saver
-from dsac.logger import Appender
+from dsac.callbacks import checkpointer
+from dsac.callbacks.logger import Appender
+from dsac.cli import exit_codes
+from dsac.errors import CheckpointError
+from dsac.persistence import atomic, checkpoint
 from dsac.train import main, start
 
 DURABLE = ("create", "write", "fsync", "close", "mkdir")
@@ -50,7 +53,7 @@ def test_a_full_disk_costs_a_save_and_not_the_run(
     kind: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a run that ends, or loses what it had, where it could have waited; a message that does not help."""
-    monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointer, "RETRY_SECONDS", 0.0)
     runs, tried = tmp_path / "runs", []
     runs.mkdir()
     with Disk(runs) as disk:
@@ -81,7 +84,7 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a run that ends as if it were saved, and one that waits for ever."""
-    monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointer, "RETRY_SECONDS", 0.0)
     runs = tmp_path / "runs"
     runs.mkdir()
     with Disk(runs) as disk:
@@ -214,7 +217,7 @@ def test_every_997th_byte_of_a_humanoid_checkpoint(tmp_path: Path):
     root = only_run(tmp_path) / "checkpoints"
     (folder,) = checkpoint.committed(root)[-1:]
     draw, flipped = random.Random(2), 0
-    manifest = commit.read_manifest(folder)
+    manifest = atomic.read_manifest(folder)
     entries = {folder / name: entry for name, entry in manifest["files"].items()}
     entries |= {root / "segments" / name: entry for name, entry in manifest["segments"].items()}
     for path, entry in entries.items():
@@ -224,17 +227,17 @@ def test_every_997th_byte_of_a_humanoid_checkpoint(tmp_path: Path):
             with path.open("r+b") as file:
                 file.seek(place)
                 file.write(bytes([content[place] ^ (1 << draw.randrange(8))]))
-            with pytest.raises(commit.CheckpointError):
-                commit.check(path, entry)
+            with pytest.raises(CheckpointError):
+                atomic.check(path, entry)
             with path.open("r+b") as file:
                 file.seek(place)
                 file.write(content[place : place + 1])
             flipped += 1
-        commit.check(path, entry)
-    text = (folder / commit.MANIFEST).read_bytes()
+        atomic.check(path, entry)
+    text = (folder / atomic.MANIFEST).read_bytes()
     for place in range(len(text)):
-        (folder / commit.MANIFEST).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
-        with pytest.raises(commit.CheckpointError):
-            commit.read_manifest(folder)
+        (folder / atomic.MANIFEST).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+        with pytest.raises(CheckpointError):
+            atomic.read_manifest(folder)
         flipped += 1
     print(f"{flipped} flipped bytes of {len(entries) + 1} files, each noticed")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from made_runs import made_run, made_seeds
 
-from dsac.config import ConfigError
-from dsac.groups import Group, grouped, unlike
-from dsac.results import read
+from dsac.compare.groups import Group, grouped, unlike
+from dsac.compare.results import read
+from dsac.errors import ConfigError
 
 
 def groups(root: Path, until: int | None = None) -> tuple[list[Group], list[str]]:

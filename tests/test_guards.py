@@ -13,14 +13,21 @@ import pytest
 import torch
 from small_runs import assert_same, final_state, only_run, rows, small_config, small_words, train, train_whole
 
-from dsac import checkpoint, evaluate, evaluation, exit_codes, guard, machine, sittings
+from dsac import evaluate
+from dsac.callbacks import divergence
+from dsac.callbacks.divergence import MOST_MOMENTS
+from dsac.cli import exit_codes
 from dsac.config import compose, load
-from dsac.exporting.runtimes import Runtime, play
-from dsac.guard import MOST_MOMENTS, NumericalFault
-from dsac.replay_kernels import TRANSITION
-from dsac.runs import load_policy
-from dsac.settings import TrainConfig
-from dsac.train import build, main
+from dsac.errors import NumericalFault
+from dsac.evaluation import scoring
+from dsac.export.runtimes import Runtime, play
+from dsac.memory.kernels import TRANSITION
+from dsac.persistence import checkpoint
+from dsac.persistence.policies import load_policy
+from dsac.runs import hardware, record
+from dsac.runs.parts import build
+from dsac.schema.run_config import TrainConfig
+from dsac.train import main
 from dsac.trainer import Trainer
 from envs import contract
 from envs.contract import EnvironmentFault, NonFiniteAction
@@ -101,7 +108,7 @@ def test_a_number_that_is_not_finite_ends_the_run_and_is_not_saved(
         train(config, None, [poisoned(name, value)])
     assert exit_codes.code_of(fault.value) == exit_codes.NUMERICAL
     run = only_run(tmp_path / "runs")
-    assert sittings.read(run)[-1]["ended"]["exit_code"] == exit_codes.NUMERICAL
+    assert record.read(run)[-1]["ended"]["exit_code"] == exit_codes.NUMERICAL
     assert_finite(run)
     (moment,) = (run / "moments").iterdir()
     assert str(moment) in str(fault.value) + capsys.readouterr().err
@@ -129,7 +136,7 @@ def test_the_update_of_a_moment_diverges_again(tmp_path: Path):
 
 def made(config: TrainConfig) -> Trainer:
     """The parts of a run, as the machine decides."""
-    return build(machine.chosen(config)[0])
+    return build(hardware.chosen(config)[0])
 
 
 def filled(trainer: Trainer) -> Any:
@@ -226,7 +233,7 @@ def test_a_fault_of_a_world_ends_the_run_with_its_line(
     errors = capsys.readouterr().err
     assert re.search(f"^error: (faulty_worlds:)?{world}-v0: {where}.*; repair the environment", errors, re.MULTILINE)
     assert "diverged" not in errors
-    assert sittings.read(only_run(tmp_path))[-1]["ended"]["exit_code"] == exit_codes.ENVIRONMENT
+    assert record.read(only_run(tmp_path))[-1]["ended"]["exit_code"] == exit_codes.ENVIRONMENT
 
 
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
@@ -259,7 +266,7 @@ def test_worlds_that_stay_broken_end_the_run(
     words = words_for("FiniteAtFirst", tmp_path / "patient", algo, "eval_every_env_steps=512", "total_env_steps=512")
     assert main(words) == exit_codes.FINISHED
     assert invalid_steps(only_run(tmp_path / "patient"))[-1] > 0
-    monkeypatch.setattr(guard, "MOST_INVALID_STEPS", 48)
+    monkeypatch.setattr(divergence, "MOST_INVALID_STEPS", 48)
     words = words_for("FiniteAtFirst", tmp_path / "run", algo, "eval_every_env_steps=256")
     assert main(words) == exit_codes.ENVIRONMENT
     assert re.search(
@@ -271,7 +278,7 @@ def test_a_task_without_an_end_is_trained_on_and_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches an evaluation that never comes back, and one that warns each time anew."""
-    monkeypatch.setattr(evaluation, "LONG_EPISODE", 20)
+    monkeypatch.setattr(scoring, "LONG_EPISODE", 20)
     monkeypatch.setattr(contract, "MOST_EPISODE_STEPS", 50)
     assert main(words_for("Endless", tmp_path)) == exit_codes.FINISHED
     lines = [line for line in capsys.readouterr().err.splitlines() if "max_episode_steps" in line]

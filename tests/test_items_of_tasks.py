@@ -10,7 +10,9 @@ import pytest
 from small_runs import final_state, flatten, lasting_rows, only_run, small_config, train
 from test_logger import scalars
 
-from dsac import checkpoint, exit_codes, tasks
+from dsac.callbacks import evaluator
+from dsac.cli import exit_codes
+from dsac.persistence import checkpoint
 
 BEST = 1e6  # a score that no later evaluation beats
 
@@ -19,16 +21,16 @@ BEST = 1e6  # a score that no later evaluation beats
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped within its second evaluation and whose first was a great success."""
     runs = tmp_path_factory.mktemp("owed")
-    score, calls = tasks.score, []
+    score, calls = evaluator.score, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
-            raise tasks.Stopped
+            raise evaluator.Stopped
         return score(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "score", interrupted)
+        patch.setattr(evaluator, "score", interrupted)
 
         def stop(trainer: Any) -> None:
             if len(calls) == 2:

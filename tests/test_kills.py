@@ -12,8 +12,8 @@ import pytest
 from small_runs import assert_same, final_state, only_run
 from zygote import Zygote
 
-from dsac import checkpoint
-from dsac.commit import CheckpointError
+from dsac.errors import CheckpointError
+from dsac.persistence import checkpoint
 
 HUMANOID = "env=Humanoid algo=dsac_t experiment=null seed=3 threads=1 device=cpu accelerate=eager"
 HUMANOID += " num_envs=2 algo.hidden_sizes=[16,16] updates_per_env_step=0.5 algo.batch_size=16"

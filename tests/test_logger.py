@@ -20,11 +20,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-from dsac import progress, tasks
-from dsac.logger import Curves
-from dsac.progress import ProgressBar
-from dsac.replay_kernels import TRANSITION, Rings
-from dsac.reward_size import RewardSizeWatch
+from dsac.callbacks import evaluator
+from dsac.callbacks.logger import Curves
+from dsac.callbacks.reward_size import RewardSizeWatch
+from dsac.cli import progress
+from dsac.cli.progress import ProgressBar
+from dsac.memory.kernels import TRANSITION, Rings
 
 
 class Crash(Exception):
@@ -205,10 +206,10 @@ def histogram(run: Path, tag: str, learner: int = 0) -> dict[int, np.ndarray]:
 def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Catches a histogram that changes training, counts frames that are no transitions, or is of another learner."""
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.Histograms, "__call__", lambda *_: None)
+        patch.setattr(evaluator.Histograms, "__call__", lambda *_: None)
         plain = train_whole(small_config(tmp_path / "plain", "dsac_t", "learners=2"))
     seen = []
-    drawn = tasks.remembered
+    drawn = evaluator.remembered
 
     def watched(rings: Rings, learner: int, env_steps: int) -> Any:
         held = np.nonzero(rings.flags[learner] & TRANSITION)
@@ -218,7 +219,7 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
         seen.append({tuple(row) for row in chosen} <= {tuple(row) for row in rows})
         return obs, action
 
-    monkeypatch.setattr(tasks, "remembered", watched)
+    monkeypatch.setattr(evaluator, "remembered", watched)
     run = train_whole(small_config(tmp_path / "shown", "dsac_t", "learners=2"))
     assert_same(final_state(run), final_state(plain))
     assert lasting_rows(run) == lasting_rows(plain)
@@ -229,7 +230,7 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
             shown = histogram(run, tag, learner)
             assert list(shown) == [64, 128, 192, 256]
             buckets = shown[256]
-            assert buckets[:, 2].sum() == tasks.HISTOGRAM_ROWS
+            assert buckets[:, 2].sum() == evaluator.HISTOGRAM_ROWS
             latest = float([row["value"] for row in rows(run, learner) if row["tag"] == scalar][-1])
             mean = (buckets[:, :2].mean(1) * buckets[:, 2]).sum() / buckets[:, 2].sum()
             assert mean == pytest.approx(latest, abs=0.5)

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from made_runs import made_run, made_seeds, many_runs
 
-from dsac import compare, files, metrics, results, scores, statistics, sweep, sweep_state
-from dsac.groups import grouped
-from dsac.sweep_runner import FINISHED_RUN, Sweep
+from dsac import compare
+from dsac.compare import results, scores, statistics
+from dsac.compare.groups import grouped
+from dsac.runs import metrics
+from dsac.schema import files
+from dsac.sweep import command, find_runs
+from dsac.sweep.runner import FINISHED_RUN, Sweep
 
 
 class Slots:
@@ -49,16 +53,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_a_plan_looks_at_each_folder_once(tmp_path: Path, opened: Counter[str], monkeypatch: pytest.MonkeyPatch):
     """Catches a sweep that looks at every folder for every run that it plans: 2,000 times 2,000."""
     looked: list[Path] = []
-    identity_of = sweep_state.identity_of
-    monkeypatch.setattr(sweep_state, "identity_of", lambda path, *more: looked.append(path) or identity_of(path, *more))
+    identity_of = find_runs.identity_of
+    monkeypatch.setattr(find_runs, "identity_of", lambda path, *more: looked.append(path) or identity_of(path, *more))
     words = many_runs(tmp_path, (), settings=3, seeds=8, log_rows=2)
-    _, planned = sweep.prepare([*words, "algo.learning_rate=2e-4"])
+    _, planned = command.prepare([*words, "algo.learning_rate=2e-4"])
     work = Sweep(planned, Slots())
     assert [run.state for run in work.runs] == [FINISHED_RUN] * 8
     assert opened["config.yaml"] == len(looked) == 3 * 8
     assert opened["metrics.csv"] == 8  # of those that are its own
     before = opened["config.yaml"]
-    assert sweep_state.find(planned[0].config).finished
+    assert find_runs.find(planned[0].config).finished
     assert opened["config.yaml"] == before
 
 
@@ -115,12 +119,12 @@ def test_long_work_shows_how_far_it_is(
     """Catches minutes of silence, and two thousand lines where nobody waits."""
     words = many_runs(tmp_path, (), settings=1, seeds=3, log_rows=2)
     results.read([tmp_path])
-    sweep_state.find_all([run.config for run in sweep.prepare(words)[1]])
+    find_runs.find_all([run.config for run in command.prepare(words)[1]])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(results, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(sweep_state, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(find_runs, "QUIET_SECONDS", 0.0)
     results.read([tmp_path])
-    sweep_state.find_all([run.config for run in sweep.prepare(words)[1]])
+    find_runs.find_all([run.config for run in command.prepare(words)[1]])
     said = capsys.readouterr().err
     assert "reading runs 3/3" in said
     assert "looking at runs 3/3" in said
@@ -145,7 +149,7 @@ def test_the_last_evaluation_is_found_from_the_end(tmp_path: Path, filling: int)
 
 
 COMMANDS = {
-    "plan": "from dsac import sweep; from dsac.sweep_runner import Sweep; import sys\n"
+    "plan": "from dsac import sweep; from dsac.sweep.runner import Sweep; import sys\n"
     "work = Sweep(sweep.prepare(sys.argv[1:])[1], None)\n"
     "assert {run.state for run in work.runs} == {'finished'}, {run.state for run in work.runs}",
     "compare": "from dsac.compare import main; import sys\n"

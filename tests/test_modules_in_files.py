@@ -14,9 +14,11 @@ import yaml
 from forged import edit_config, edit_manifest
 from small_runs import only_run, small_config, small_words, stop_at, train
 
-from dsac import checkpoint, compare, evaluate, exit_codes, export, tune
-from dsac.importing import refusals
-from dsac.sweep_state import find
+from dsac import compare, evaluate, export, tune
+from dsac.cli import exit_codes
+from dsac.persistence import checkpoint
+from dsac.schema.importing import refusals
+from dsac.sweep.find_runs import find
 from dsac.train import main
 
 PAYLOAD = "from pathlib import Path\nPath(__file__).with_name('canary').touch()\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dsac import files
-from dsac.files import FileError
+from dsac.errors import FileError
+from dsac.schema import files
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)

@@ -15,9 +15,12 @@ import pytest
 from small_runs import only_run, small_config, small_words, stop_at, train
 from test_odd_files import BOMB
 
-from dsac import checkpoint, commit, exit_codes, files
+from dsac.cli import exit_codes
+from dsac.errors import CheckpointError
 from dsac.evaluate import main as evaluate
 from dsac.export import main as export
+from dsac.persistence import atomic, checkpoint
+from dsac.schema import files
 from dsac.train import main
 
 MISSING = object()
@@ -68,7 +71,7 @@ def rewrite(folder: Path, name: str, path: tuple[Any, ...], value: Any) -> None:
         content = json.dumps(changed(json.loads((folder / name).read_text()), path, value)).encode()
         (folder / name).write_bytes(content)
         manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    text = commit.rendered(manifest) if isinstance(manifest, dict) else json.dumps(manifest).encode()
+    text = atomic.rendered(manifest) if isinstance(manifest, dict) else json.dumps(manifest).encode()
     (folder / "manifest.json").write_bytes(text)
 
 
@@ -163,7 +166,7 @@ def test_a_header_of_a_hundred_megabytes_is_not_parsed(stopped: Path, tmp_path: 
     (run / BEST / "state.safetensors").write_bytes(content)
     entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     rewrite(run / BEST, "manifest.json", ("files", "state.safetensors"), entry)
-    with pytest.raises(commit.CheckpointError, match="header"):
+    with pytest.raises(CheckpointError, match="header"):
         checkpoint.read(run / BEST)
 
 

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from made_runs import made_run, made_seeds
 
-from dsac import compare, exit_codes, plain_text, results, tables
-from dsac.compare import main
+from dsac import compare
+from dsac.cli import exit_codes
+from dsac.compare import main, results, tables
+from dsac.schema import plain_text
 
 
 def metrics(run: Path) -> Path:

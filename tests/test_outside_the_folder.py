@@ -11,8 +11,10 @@ import pytest
 from disk import Disk, full
 from small_runs import only_run, small_config, small_words, stop_at, train
 
-from dsac import checkpoint, exit_codes, files, segments
-from dsac.lock import RunLock
+from dsac.cli import exit_codes
+from dsac.persistence import checkpoint, replay_segments
+from dsac.persistence.lock import RunLock
+from dsac.schema import files
 from dsac.train import main, run_sitting
 
 
@@ -100,7 +102,7 @@ def test_a_removal_and_a_prune_stay_in_their_folder(tmp_path: Path, outside: Pat
     for name in ("odd", "link", "file", "none"):
         files.remove(tmp_path / name)
     (tmp_path / "segments").symlink_to(outside)
-    segments.prune(tmp_path / "segments", set())
+    replay_segments.prune(tmp_path / "segments", set())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "segments"]
     assert contents(outside) == before
 

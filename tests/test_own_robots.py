@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import envs
-from envs.compiling import callback, fingerprint
 from envs.contract import EnvironmentFault, UnsuitableEnvironment
 from envs.engine import Engine
-from envs.physics import PHYSICS_ARRAYS
+from envs.native.compile_cache import callback, fingerprint
+from envs.native.physics import PHYSICS_ARRAYS
+from envs.native.worlds import REWARD
 from envs.task_checks import functions_of, lint
 from envs.tasks import MODULES, find_task
-from envs.worlds import REWARD
 
 ROOT = Path(__file__).parents[1]
 CRANE = {"xml": str(ROOT / "examples" / "crane" / "crane.xml"), "task": "examples.crane.task"}
@@ -222,13 +222,13 @@ def test_an_unchanged_task_is_not_compiled_again(folder: Path) -> None:
 COLD_START = """
 import os, sys
 import envs.engine
-from envs.compiling import callback
+from envs.native.compile_cache import callback
 os.environ["NUMBA_CACHE_DIR"] = sys.argv[1]
 import numpy as np
 engine = envs.make("Hopper", 2, 0)
 for _ in range(20):
     step = engine.step(np.full((2, 3), 0.3, dtype=np.float32))
-hits = callback(engine.task.reward, envs.worlds.REWARD)._cache_hits
+hits = callback(engine.task.reward, envs.native.worlds.REWARD)._cache_hits
 print(step.obs.tobytes().hex(), hits)
 """
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dsac import exit_codes
-from dsac.exit_codes import failed, guarded
-from dsac.plain_text import on_screen, warn
+from dsac.cli import exit_codes
+from dsac.cli.exit_codes import failed, guarded
+from dsac.schema.plain_text import on_screen, warn
 from dsac.train import main
 from envs.contract import EnvironmentFault
 

@@ -15,10 +15,12 @@ import pytest
 from disk import Disk, Killed, build
 from test_replay_state import make, random_block
 
-from dsac import checkpoint, commit, frames
-from dsac.checkpoint import newest, save_step
-from dsac.exporting.writing import whole_folder
-from dsac.segments import Archive
+from dsac.errors import CheckpointError
+from dsac.export.write import whole_folder
+from dsac.memory import frame_log
+from dsac.persistence import atomic, checkpoint
+from dsac.persistence.checkpoint import newest, save_step
+from dsac.persistence.replay_segments import Archive
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +63,12 @@ def test_the_disk_forgets_what_was_not_flushed(tmp_path: Path):
             states = list(disk.states())
             return [state for index, state in enumerate(states) if state not in states[:index]]
 
-        commit.write_file(tmp_path / "a", [b"old"])
+        atomic.write_file(tmp_path / "a", [b"old"])
         assert left() == [{}, {"a": b"old"}]
-        commit.sync(tmp_path)
+        atomic.sync(tmp_path)
         (tmp_path / "a").rename(tmp_path / "b")
         assert left() == [{"a": b"old"}, {"b": b"old"}]
-        commit.sync(tmp_path)
+        atomic.sync(tmp_path)
         descriptor = os.open(tmp_path / "b", os.O_WRONLY | os.O_TRUNC)
         os.write(descriptor, b"careless")
         os.close(descriptor)
@@ -76,7 +78,7 @@ def test_the_disk_forgets_what_was_not_flushed(tmp_path: Path):
         os.fsync(descriptor)
         os.close(descriptor)
         (tmp_path / "d").mkdir()
-        commit.write_file(tmp_path / "d" / "c", [b"y"])
+        atomic.write_file(tmp_path / "d" / "c", [b"y"])
         assert left() == [{"b": b"x"}, {"b": b"x", "d": None}, {"b": b"x", "d": None, "d/c": b"y"}]
         assert disk.calls[-4:] == ["create d/c", "write d/c", "fsync d/c", "close d/c"]
 
@@ -108,7 +110,7 @@ def check(root: Path, reported: int) -> None:
             log.check()
     try:
         state, manifest, _ = newest(root)
-    except checkpoint.CheckpointError:
+    except CheckpointError:
         assert reported == 0
         return
     assert manifest["step"] == state["value"] >= reported
@@ -121,8 +123,8 @@ def check(root: Path, reported: int) -> None:
 @pytest.fixture
 def tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of a few rows."""
-    monkeypatch.setattr(frames, "CHUNK_BYTES", 150)
-    monkeypatch.setattr("dsac.segments.CHUNK_BYTES", 150)
+    monkeypatch.setattr(frame_log, "CHUNK_BYTES", 150)
+    monkeypatch.setattr("dsac.persistence.replay_segments.CHUNK_BYTES", 150)
 
 
 def test_checkpoints_survive_every_cut(tmp_path: Path, tiny_chunks: None):
@@ -151,7 +153,7 @@ def test_a_replaced_policy_survives_every_cut(tmp_path: Path):
             checkpoint.write(root / "best", {"value": step}, {})
             cuts.report(step)
     for tree, reported in cuts.trees(tmp_path / "trees"):
-        if reported or commit.present(tree / "best"):
+        if reported or atomic.present(tree / "best"):
             assert checkpoint.read(tree / "best")[0]["value"] in (reported, reported + 1)
             checkpoint.write(tree / "best", {"value": 9}, {})
             assert checkpoint.read(tree / "best")[0]["value"] == 9
@@ -189,11 +191,11 @@ def test_a_replaced_export_survives_every_cut(tmp_path: Path):
         for step in (1, 2, 3):
             with whole_folder(root / "export") as folder:
                 for name in ("policy.onnx", "policy.json"):
-                    commit.write_file(folder / name, [str(step).encode() * 200])
+                    atomic.write_file(folder / name, [str(step).encode() * 200])
             cuts.report(step)
     assert len(cuts.found) > 20
     for tree, reported in cuts.trees(tmp_path / "trees"):
-        place = commit.standing(tree / "export")
+        place = atomic.standing(tree / "export")
         if reported or place.exists():
             texts = {(place / name).read_text() for name in ("policy.onnx", "policy.json")}
             assert texts in ({str(reported) * 200}, {str(reported + 1) * 200})
@@ -206,7 +208,7 @@ def test_a_replaced_text_survives_every_cut(tmp_path: Path):
     with Disk(root, piece=3) as disk:
         cuts = Cuts(disk)
         for step in (1, 2, 3):
-            commit.write_text(root / "run.json", str(step) * 9)
+            atomic.write_text(root / "run.json", str(step) * 9)
             cuts.report(step)
     for tree, reported in cuts.trees(tmp_path / "trees"):
         if reported:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers import make_algorithm, make_batch, make_block
 
-from dsac.accelerate import Observer
 from dsac.algorithms.ppo import clip_by_norm, clipped_policy_loss
+from dsac.updater import Observer
 
 
 def test_first_minibatch_has_ratio_one():
@@ -68,7 +68,7 @@ def test_kl_stop_holds_one_learner_and_not_the_other():
     algorithm = make_algorithm("ppo", seeds=(0, 1), target_kl=0.05).double()
     batch = make_batch(algorithm, 0)
     current = algorithm.actor(batch.obs)
-    from dsac.distributions import normal_log_prob
+    from dsac.nn.distributions import normal_log_prob
 
     near = normal_log_prob(current, algorithm.log_std, batch.action).detach()
     batch = batch._replace(log_prob=torch.stack([near[0] + 1.0, near[1]]))

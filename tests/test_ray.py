@@ -18,17 +18,20 @@ import numpy as np
 import pytest
 from small_runs import final_state, only_run, rows, small_config, small_words, train
 
-from dsac import exit_codes, ray_cluster, sweep, sweep_ray
-from dsac.replay_kernels import TRANSITION
-from dsac.sweep_ray import RayTasks
-from dsac.sweep_runner import Sweep
+from dsac.cli import exit_codes
+from dsac.collection import ray_cluster
+from dsac.memory.kernels import TRANSITION
+from dsac.sweep import command as sweep_command
+from dsac.sweep import ray_launcher
+from dsac.sweep.ray_launcher import RayTasks
+from dsac.sweep.runner import Sweep
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'dsac[ray]'")
 
 
 LISTENING = """
 from pathlib import Path
-from dsac.ray_cluster import connect
+from dsac.collection.ray_cluster import connect
 
 def listening():
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
@@ -217,7 +220,7 @@ def test_runs_are_tasks_that_continue_where_they_were_killed(tmp_path: Path):
     """Catches a run that Ray begins anew, that is lost with its process, and results that lie elsewhere."""
     words = small_words(tmp_path, "ppo", "seeds=0", "backend=ray", "total_env_steps=12000", "eval_every_env_steps=4000")
     words = [word for word in words if not word.startswith("threads=")]
-    config, planned = sweep.prepare([*words, "checkpoint_every_env_steps=2000"])
+    config, planned = sweep_command.prepare([*words, "checkpoint_every_env_steps=2000"])
     assert planned[0].config.threads == config.ray.cpus == 1
     work = Sweep(planned, RayTasks("local", 1, 0.0, None))
     assert work.launcher.slots() == 4
@@ -225,12 +228,12 @@ def test_runs_are_tasks_that_continue_where_they_were_killed(tmp_path: Path):
 
     def strike(runs: Any, _: int) -> None:
         if not killed and runs[0].env_steps >= 4000:
-            killed.extend(processes("dsac.sweep_worker"))
+            killed.extend(processes("dsac.sweep.worker"))
             os.kill(killed[0], signal.SIGKILL)
 
     work.carry_out(strike)
     assert len(killed) == 1
-    assert sweep.exit_code(work.runs) == exit_codes.FINISHED
+    assert sweep_command.exit_code(work.runs) == exit_codes.FINISHED
     run = only_run(tmp_path)
     log = (planned[0].folder / "log.txt").read_text()
     assert f"resumed {run} at " in log
@@ -241,7 +244,7 @@ def test_runs_are_tasks_that_continue_where_they_were_killed(tmp_path: Path):
 def test_a_cancelled_task_saves(tmp_path: Path):
     """Catches a stop that Ray turns into a loss of everything since the last checkpoint."""
     words = [word for word in small_words(tmp_path, "ppo", "total_env_steps=1e9") if not word.startswith("threads=")]
-    work = Sweep(sweep.prepare([*words, "seeds=0", "backend=ray"])[1], RayTasks("local", 1, 0.0, None))
+    work = Sweep(sweep_command.prepare([*words, "seeds=0", "backend=ray"])[1], RayTasks("local", 1, 0.0, None))
 
     def stop(runs: Any, _: int) -> None:
         if not work.stops and runs[0].env_steps > 0:
@@ -250,7 +253,7 @@ def test_a_cancelled_task_saves(tmp_path: Path):
     work.carry_out(stop)
     assert work.runs[0].state == "stopped"
     assert work.runs[0].found.env_steps > 0
-    assert sweep.exit_code(work.runs) == exit_codes.RESUMABLE
+    assert sweep_command.exit_code(work.runs) == exit_codes.RESUMABLE
 
 
 def test_a_stop_is_heard_in_the_background_of_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -260,7 +263,7 @@ def test_a_stop_is_heard_in_the_background_of_a_script(tmp_path: Path, monkeypat
         "open(sys.argv[1], 'w').close()\ntime.sleep(9)"
     )
     ready = tmp_path / "ready"
-    monkeypatch.setattr(sweep_ray, "worker_command", lambda *_: [sys.executable, "-c", saves, str(ready)])
+    monkeypatch.setattr(ray_launcher, "worker_command", lambda *_: [sys.executable, "-c", saves, str(ready)])
 
     def interrupted(_: float, sleep: Callable[[float], None] = time.sleep) -> None:
         sleep(0.1)
@@ -268,10 +271,10 @@ def test_a_stop_is_heard_in_the_background_of_a_script(tmp_path: Path, monkeypat
             ready.unlink()
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(sweep_ray.time, "sleep", interrupted)
+    monkeypatch.setattr(ray_launcher.time, "sleep", interrupted)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        assert sweep_ray.supervise([], str(tmp_path), str(tmp_path), "") == 75
+        assert ray_launcher.supervise([], str(tmp_path), str(tmp_path), "") == 75
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from small_runs import final_state, only_run, rows, small_config, train
 
-from dsac import exit_codes, ray_cluster
+from dsac.cli import exit_codes
+from dsac.collection import ray_cluster
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'dsac[ray]'")
 

@@ -11,7 +11,8 @@ import yaml
 
 from dsac import config as config_module
 from dsac.algorithms import load as algorithm_class
-from dsac.config import ConfigError, compose, load, to_tree
+from dsac.config import compose, load, to_tree
+from dsac.errors import ConfigError
 
 RECIPE = """\
 algo:

@@ -16,12 +16,14 @@ import torch
 from helpers import make_algorithm, run_updates
 from small_runs import only_run, rows, small_config, stop_at, train
 
-from dsac import exit_codes, remote_collector
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
-from dsac.collector_host import CollectorHost
-from dsac.config import ConfigError, compose, load, to_tree
-from dsac.remote_collector import RemoteCollector
+from dsac.cli import exit_codes
+from dsac.collection import remote as remote_collector
+from dsac.collection.remote import RemoteCollector
+from dsac.collection.remote_worker import CollectorHost
+from dsac.config import compose, load, to_tree
+from dsac.errors import ConfigError
 from envs.contract import EnvironmentFault
 
 

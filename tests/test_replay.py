@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dsac import frames
 from dsac.data import Transition
-from dsac.replay import Replay
-from dsac.replay_kernels import next_word
+from dsac.memory import frame_log
+from dsac.memory.kernels import next_word
+from dsac.memory.replay import Replay
 
 GAMMA = 0.9
 # Enough that a transition which is never drawn is no accident: fewer than 24 share the odds.
@@ -104,11 +104,11 @@ class ReplayMachine(RuleBasedStateMachine):
         ]
         self.replay.add(Transition(*fields, np.zeros_like(fields[-1])))
 
-    @rule(chunk_bytes=st.sampled_from([1, 300, frames.CHUNK_BYTES]))
+    @rule(chunk_bytes=st.sampled_from([1, 300, frame_log.CHUNK_BYTES]))
     def resume(self, chunk_bytes):
         """Continue from a copy of the state, in chunks of any size, in a replay that started from other seeds."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(frames, "CHUNK_BYTES", chunk_bytes)
+            patch.setattr(frame_log, "CHUNK_BYTES", chunk_bytes)
             state = copied(self.replay.state_dict())
         self.replay = make(**self.sizes, seeds=range(50, 50 + self.learners))
         self.replay.load_state_dict(state)

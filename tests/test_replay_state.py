@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import copied_replay_state as copied
 
-from dsac import frames
 from dsac.data import Transition
-from dsac.replay import Replay, replay_bytes
+from dsac.memory import frame_log
+from dsac.memory.replay import Replay, replay_bytes
 
 
 def make(**changes):
@@ -167,7 +167,7 @@ def test_frames_that_are_missing_or_strange_are_refused(damage, words, monkeypat
     """Catches a replay that goes on with frames of before, or with zeros, where a chunk is lost."""
     replay = make()
     replay.add(random_block(7))
-    monkeypatch.setattr(frames, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(frame_log, "CHUNK_BYTES", 100)
     chunks = list(replay.state_dict()["frames"])
     assert len(chunks) == 4
     with pytest.raises(ValueError, match=words):

@@ -13,7 +13,10 @@ import pytest
 from made_runs import made_run, made_seeds
 from small_runs import small_config, train_whole
 
-from dsac import compare, film, report
+from dsac import compare
+from dsac.compare import report
+from dsac.errors import NoRenderer
+from dsac.evaluation import film
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HIT = "hit=1"
@@ -184,7 +187,7 @@ def test_the_best_policy_is_filmed_into_the_page(browser: Any, tmp_path: Path):
     pytest.importorskip("av", reason="the extra `video` is not installed")
     try:
         film.choose_renderer()
-    except film.NoRenderer as error:
+    except NoRenderer as error:
         pytest.skip(str(error))
     run = train_whole(small_config(tmp_path, "ppo", "env=InvertedDoublePendulum"))
     compare(run, out=tmp_path / "out", report=True, curves=False)

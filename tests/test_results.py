@@ -11,9 +11,9 @@ import pytest
 from made_runs import made_run
 from small_runs import rows, small_config, train_whole
 
-from dsac import results
-from dsac.config import ConfigError
-from dsac.run_files import OF_CRITICS
+from dsac.compare import results
+from dsac.errors import ConfigError
+from dsac.runs.run_files import OF_CRITICS
 
 
 def test_a_run_is_read_as_it_was_trained(tmp_path: Path):

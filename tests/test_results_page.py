@@ -16,12 +16,12 @@ import results_entries as entries
 import results_stages as stages
 from made_runs import made_run, made_seeds
 
-from dsac import results
+from dsac.compare import results
+from dsac.compare.groups import grouped, shared
+from dsac.compare.scores import final
 from dsac.config import to_tree
-from dsac.groups import grouped, shared
-from dsac.scores import final
-from dsac.strict import flat
-from dsac.sweep import prepare
+from dsac.schema.validate import flat
+from dsac.sweep.command import prepare
 
 ROOT = Path(__file__).parent.parent
 HELD = ROOT / "docs" / "results"

@@ -15,11 +15,14 @@ import pytest
 import yaml
 from small_runs import assert_same, final_state, only_run, small_config, small_words, stop_at, train, train_whole
 
-from dsac import commit, exit_codes, sittings
+from dsac.cli import exit_codes
 from dsac.config import compose, flat_keys
-from dsac.lock import Locked, RunLock
-from dsac.resume import FIXED, FREE, differences
-from dsac.sittings import CrashLoop, inexactness, refuse_crash_loop
+from dsac.errors import CrashLoop, Locked
+from dsac.persistence import atomic
+from dsac.persistence.lock import RunLock
+from dsac.runs import record
+from dsac.runs.record import inexactness, refuse_crash_loop
+from dsac.runs.resume import FIXED, FREE, differences
 from dsac.train import main
 
 
@@ -85,7 +88,7 @@ def test_a_declared_change_is_made_kept_and_put_down(run: Path, capsys: pytest.C
     assert main([f"resume={run}", "algo.gamma=0.9", "allow_change=true", "total_env_steps=134"]) == exit_codes.FINISHED
     assert yaml.safe_load((run / "config.yaml").read_text())["algo"]["gamma"] == 0.9
     assert main([f"resume={run}", "total_env_steps=140"]) == exit_codes.FINISHED
-    hashes = [sitting["config_hash"] for sitting in sittings.read(run)]
+    hashes = [sitting["config_hash"] for sitting in record.read(run)]
     assert len(hashes) == 3
     assert hashes[0] != hashes[1]
     assert "algo.gamma=0.99: the run has 0.9;" in refused(["algo.gamma=0.99"], run, capsys)[0]
@@ -142,7 +145,7 @@ def test_auto_with_a_wrong_word_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "runs").exists()
 
 
-HOLD = "import sys, time; from pathlib import Path; from dsac.lock import RunLock\n"
+HOLD = "import sys, time; from pathlib import Path; from dsac.persistence.lock import RunLock\n"
 HOLD += "lock = RunLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 
 
@@ -187,7 +190,7 @@ def test_a_crash_loop_ends(run: Path, capsys: pytest.CaptureFixture[str]):
     assert main([f"resume={run}"]) == exit_codes.USAGE
     assert "resumes_without_progress=4 goes on" in capsys.readouterr().err
     assert main([f"resume={run}", "resumes_without_progress=4"]) == exit_codes.FINISHED
-    ended = [sitting["ended"] for sitting in sittings.read(run)]
+    ended = [sitting["ended"] for sitting in record.read(run)]
     assert [end["exit_code"] for end in ended] == [75, None, None, None, 0]
     assert ended[-1]["env_steps"] == 256
 
@@ -201,9 +204,9 @@ def test_what_is_no_crash_loop(tmp_path: Path):
         {"at_step": 5, "ended": {"exit_code": 75}},
     )
     for history in ([start], [start, stop, stop], [start, bad, {"at_step": 4}], [start, bad, bad, stop]):
-        sittings.write(tmp_path, history)
+        record.write(tmp_path, history)
         refuse_crash_loop(tmp_path, 5, 1)
-    sittings.write(tmp_path, [start, stop, bad])
+    record.write(tmp_path, [start, stop, bad])
     with pytest.raises(CrashLoop):
         refuse_crash_loop(tmp_path, 5, 1)
     (tmp_path / "run.json").write_text("{")
@@ -230,10 +233,10 @@ def test_the_level_of_a_resume_is_stated(run: Path, tmp_path: Path, capsys: pyte
 
 def test_the_best_policy_of_a_lost_sitting_stays_until_it_is_beaten(run: Path):
     """Catches a resume that writes a worse policy over a better one, which the checkpoint knows nothing of."""
-    from dsac.tasks import better_there
+    from dsac.persistence.policies import better_there
 
     best = run / "learner-0" / "best"
-    score = commit.read_manifest(best)["score"]["eval/return"]
+    score = atomic.read_manifest(best)["score"]["eval/return"]
     assert better_there(best, score - 1)
     assert not better_there(best, score)
     assert not better_there(run / "learner-0" / "nothing", score)

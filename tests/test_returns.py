@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac.returns import discounted_returns, gae
+from dsac.nn.returns import discounted_returns, gae
 
 
 def naive_gae(reward, value, next_value, terminated, truncated, *, gamma, lam):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from dsac.rollout import Rollout
+from dsac.memory.rollout import Rollout
 
 
 class Rows(NamedTuple):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from small_runs import only_run
 
-from dsac import saver
+from dsac.callbacks import checkpointer
+from dsac.cli.exit_codes import FINISHED
 from dsac.data import Transition
-from dsac.exit_codes import FINISHED
 from dsac.train import start
 
 MILLION, ADDED, SAVES = 1_000_000, 50_000, 6
@@ -62,9 +62,9 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
     """Catches a save that writes or copies the whole replay, and one that stops the training for long."""
     draw, pauses, worked = np.random.default_rng(0), list[float](), list[float]()
     extra, saving = list[int](), False
-    save = saver.Saver.save
+    save = checkpointer.Saver.save
 
-    def timed(self: saver.Saver, trainer: Any) -> None:
+    def timed(self: checkpointer.Saver, trainer: Any) -> None:
         if not saving:
             return save(self, trainer)
         with Peak() as peak:
@@ -83,7 +83,7 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
             saving = True
             fill(trainer, ADDED, draw)
 
-    monkeypatch.setattr(saver.Saver, "save", timed)
+    monkeypatch.setattr(checkpointer.Saver, "save", timed)
     words = "env=Humanoid algo=dsac_t experiment=null device=cpu accelerate=eager"
     words += " algo.warmup_env_steps=1000 checkpoint_every_env_steps=40"
     words += f" total_env_steps={40 * (SAVES + 1)} eval.episodes=1 eval_every_env_steps=100000 runs={tmp_path}"

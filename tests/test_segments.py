@@ -10,11 +10,12 @@ import pytest
 from disk import Disk, full
 from test_replay_state import assert_same_draws, make, random_block
 
-from dsac import checkpoint, frames
-from dsac.checkpoint import newest, save_step
-from dsac.commit import CheckpointError
-from dsac.replay import Replay
-from dsac.segments import Archive
+from dsac.errors import CheckpointError
+from dsac.memory import frame_log
+from dsac.memory.replay import Replay
+from dsac.persistence import checkpoint
+from dsac.persistence.checkpoint import newest, save_step
+from dsac.persistence.replay_segments import Archive
 
 CAPACITY = 400
 
@@ -22,8 +23,8 @@ CAPACITY = 400
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of some twenty rows."""
-    monkeypatch.setattr(frames, "CHUNK_BYTES", 500)
-    monkeypatch.setattr("dsac.segments.CHUNK_BYTES", 500)
+    monkeypatch.setattr(frame_log, "CHUNK_BYTES", 500)
+    monkeypatch.setattr("dsac.persistence.replay_segments.CHUNK_BYTES", 500)
 
 
 class Saved:
@@ -187,5 +188,5 @@ def test_a_lagging_world_is_saved_too(tmp_path: Path):
     saved.save()
     log = newest(tmp_path)[0]["memory"]["frames"]
     assert len(log.segments) > 2
-    assert len(log.tail["reward"]) * saved.replay.frames.row_bytes < 2 * frames.CHUNK_BYTES
+    assert len(log.tail["reward"]) * saved.replay.frames.row_bytes < 2 * frame_log.CHUNK_BYTES
     assert_same_draws(saved.replay, saved.resumed())

@@ -10,19 +10,25 @@ import pytest
 import yaml
 from small_runs import only_run, small_config, train_whole
 
-from dsac import departures, fields, groups, logger, results, resume, search_space, sweep_state, tune_recipe
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
+from dsac.callbacks import logger
+from dsac.compare import groups, overrides, results
 from dsac.config import compose, conf_folder, load
-from dsac.config_text import tree_of_lines
-from dsac.plain_data import parse_yaml
-from dsac.settings import RULES, SECTIONS, TrainConfig, algorithm_rules
-from dsac.strict import flat, lists
-from dsac.sweep_plan import Planned
-from dsac.sweep_runner import FINISHED_RUN, WAITING, Sweep
+from dsac.runs import resume
+from dsac.runs.config_text import tree_of_lines
+from dsac.schema import ranges
+from dsac.schema.plain_data import parse_yaml
+from dsac.schema.run_config import RULES, SECTIONS, TrainConfig, algorithm_rules
+from dsac.schema.validate import flat, lists
+from dsac.sweep import find_runs
+from dsac.sweep.plan import Planned
+from dsac.sweep.runner import FINISHED_RUN, WAITING, Sweep
+from dsac.tune import recipe as tune_recipe
+from dsac.tune import search_space
 
-SAME = [key for key, rule in RULES.items() if rule.kind not in fields.IDENTITY]
-OTHER = [key for key, rule in RULES.items() if rule.kind in fields.IDENTITY]
+SAME = [key for key, rule in RULES.items() if rule.kind not in ranges.IDENTITY]
+OTHER = [key for key, rule in RULES.items() if rule.kind in ranges.IDENTITY]
 # A value for each setting that is not of the kinds whose other value follows from the default.
 VALUES: dict[str, Any] = {
     "experiment": None, "threads": 3, "device": "cuda", "accelerate": "compile", "export.safe_action": "zero",
@@ -51,18 +57,18 @@ def test_every_setting_has_one_rule():
     for name in names():
         rules = algorithm_rules(load_algorithm(name).Config)
         assert rules.keys() == {key for key in flat(compose([f"algo={name}"])) if key.startswith("algo.")}
-        assert {rule.kind for rule in rules.values()} == {fields.LEARNING}
+        assert {rule.kind for rule in rules.values()} == {ranges.LEARNING}
         every = [*RULES.values(), *rules.values()]
-        assert {rule.kind for rule in every} == {*fields.KINDS}
-        assert {rule.change for rule in every} == {fields.FREE, fields.DECLARED, fields.FIXED}
+        assert {rule.kind for rule in every} == {*ranges.KINDS}
+        assert {rule.change for rule in every} == {ranges.FREE, ranges.DECLARED, ranges.FIXED}
 
 
 def test_an_algorithm_that_has_another_default_keeps_the_rule():
     """Catches PPO's hidden sizes, a field declared anew, that may suddenly change on resume."""
     rules = algorithm_rules(load_algorithm("ppo").Config)
     fixed = {"algo.hidden_sizes", "algo.activation", "algo.num_envs", "algo.observation_normalization"}
-    assert {rules[key].change for key in fixed} == {fields.FIXED}
-    assert rules["algo.learning_rate"].change == fields.DECLARED
+    assert {rules[key].change for key in fixed} == {ranges.FIXED}
+    assert rules["algo.learning_rate"].change == ranges.DECLARED
     assert resume.fixed("algo.reward_normalization")
     assert not resume.fixed("algo.reward_normalization", "sac")
 
@@ -72,13 +78,13 @@ def test_the_lists_that_are_made_of_the_rules_agree():
     assert {"stall_seconds", "eval.video", "export.at_best", "keep_checkpoints", "device"} <= {*SAME}
     assert {*SAME} - {"runs"} <= resume.FREE
     assert {*results.NO_MATTER} == {*SAME, "seed", "learners", "resume"}
-    assert {*SAME} == sweep_state.NOT_OF_A_RUN
+    assert {*SAME} == find_runs.NOT_OF_A_RUN
     assert {*SAME, *groups.LENGTHS, "eval.episodes", "seed", "env.id", "init_from"} <= {*search_space.NOT_SEARCHED}
     assert not {"env.randomise", "precision", "algo.gamma"} & {*search_space.NOT_SEARCHED}
     assert {"eval", "export", "ray"} == search_space.SECTIONS_NOT_SEARCHED
     assert {*tune_recipe.NOT_OF_A_RECIPE} == {*SAME, "seed"}
     assert {"device", "experiment", "seed"}.isdisjoint(logger.BOOKKEEPING)
-    assert {*departures.LEFT_OUT} - {"seed", "resume"} <= {*SAME}
+    assert {*overrides.LEFT_OUT} - {"seed", "resume"} <= {*SAME}
     assert groups.LENGTHS == ["total_env_steps", "eval_every_env_steps"]
 
 
@@ -120,10 +126,10 @@ def test_where_rays_settings_count(done: TrainConfig):
     """Catches two runs told apart by what neither of them uses, and not told apart by what both of them do."""
     there = dataclasses.replace(done, collect="ray")
     for key in ("ray.block_steps", "ray.max_lag"):
-        assert sweep_state.identity(changed(done, key)) == sweep_state.identity(done)
-        assert sweep_state.identity(changed(there, key)) != sweep_state.identity(there)
+        assert find_runs.identity(changed(done, key)) == find_runs.identity(done)
+        assert find_runs.identity(changed(there, key)) != find_runs.identity(there)
     for key in ("ray.address", "ray.cpus", "ray.silent_seconds"):
-        assert sweep_state.identity(changed(there, key)) == sweep_state.identity(there)
+        assert find_runs.identity(changed(there, key)) == find_runs.identity(there)
 
 
 def test_other_words_of_the_same_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -142,7 +148,7 @@ def test_other_words_of_the_same_meaning(tmp_path: Path, monkeypatch: pytest.Mon
         (["runs=runs"], [f"runs={tmp_path}/runs"]),
     ]  # fmt: skip
     for one, other in pairs:
-        assert sweep_state.identity(load(compose(one))) == sweep_state.identity(load(compose(other))), (one, other)
+        assert find_runs.identity(load(compose(one))) == find_runs.identity(load(compose(other))), (one, other)
 
 
 def test_a_quick_reader_of_configs_reads_what_the_library_reads(done: TrainConfig):

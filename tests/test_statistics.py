@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dsac import statistics
+from dsac.compare import statistics
 
 RNG = np.random.default_rng(7)
 SCORES = [RNG.normal(size=8) + task for task in range(3)]  # three tasks, eight seeds

@@ -18,15 +18,20 @@ from typing import Any
 import pytest
 from small_runs import assert_same, final_state, lasting_rows, only_run, small_config, small_words, train_whole
 
-from dsac import accelerate, commit, exit_codes, machine, signals, tasks
-from dsac.signals import BLOCK_SECONDS, Phase, StoppedEarly, stopping_on_signals
+from dsac import compilation
+from dsac.callbacks import evaluator
+from dsac.cli import exit_codes, signals
+from dsac.cli.signals import BLOCK_SECONDS, Phase, StoppedEarly, stopping_on_signals
+from dsac.persistence import atomic
+from dsac.runs import hardware
 from dsac.train import main
 from dsac.trainer import Trainer
+from dsac.updater import Updater
 from envs.engine import Engine
 
 TRIES = 20
 faults = pytest.mark.faults
-needs_compiler = pytest.mark.skipif(machine.missing_compiler("cpu") is not None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(hardware.missing_compiler("cpu") is not None, reason="no C++ compiler here")
 
 
 class Phases:
@@ -38,7 +43,7 @@ class Phases:
         self.number, self.evaluating, self.warm = signal.SIGTERM, False, False
         self.sent = False
         self.taken = 0
-        score, gather = tasks.score, Trainer.gather
+        score, gather = evaluator.score, Trainer.gather
 
         def scoring(*arguments: Any) -> Any:
             self.evaluating = True
@@ -52,12 +57,12 @@ class Phases:
             gather(trainer, act, learning)
             self.taken = trainer.warmup_env_steps + trainer.env_steps
 
-        patch.setattr(tasks, "score", scoring)
+        patch.setattr(evaluator, "score", scoring)
         patch.setattr(Trainer, "gather", gathering)
         patch.setattr(Engine, "step", self.counting(self.stepping, Engine.step))
-        patch.setattr(accelerate.Updater, "__call__", self.counting("update", accelerate.Updater.__call__))
+        patch.setattr(Updater, "__call__", self.counting("update", Updater.__call__))
         for name in ("write_file", "publish", "sync"):
-            patch.setattr(commit, name, self.counting("saving", getattr(commit, name)))
+            patch.setattr(atomic, name, self.counting("saving", getattr(atomic, name)))
         patch.setattr(os, "rename", self.counting("saving", os.rename))
 
     def stepping(self) -> str:
@@ -120,7 +125,7 @@ def test_a_stop_in_any_phase_loses_nothing(
             assert phases.taken == 256 + 40  # it came when nothing was left to do
             continue
         assert code == exit_codes.RESUMABLE
-        assert commit.read_manifest(max((run / "checkpoints").glob("step-*")))["step"] == phases.taken
+        assert atomic.read_manifest(max((run / "checkpoints").glob("step-*")))["step"] == phases.taken
         assert f"stopped ({number.name}) and saved" in capsys.readouterr().out
         assert main([f"resume={run}"]) == exit_codes.FINISHED
         assert_same(final_state(run), final_state(whole))
@@ -131,9 +136,9 @@ class Compilations:
     """Times each compilation of a sitting, and sends SIGTERM within one of them."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.real, self.took, self.call, self.after = accelerate.compiled, list[float](), -1, 0.0
+        self.real, self.took, self.call, self.after = compilation.compiled, list[float](), -1, 0.0
         self.signalled: float | None = None
-        patch.setattr(accelerate, "compiled", self)
+        patch.setattr(compilation, "compiled", self)
 
     def __call__(self, *arguments: Any) -> Any:
         began, hit = time.monotonic(), len(self.took) == self.call
@@ -258,7 +263,7 @@ def test_ctrl_c_to_a_group_that_compiles_leaves_no_orphan(seconds: float, long_w
 
 HANG = """
 import sys, time
-from dsac import collector
+from dsac.collection import collector
 from dsac.train import main
 gather, calls = collector.Collector.gather, 0
 def hanging(self, *arguments, **options):

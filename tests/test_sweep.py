@@ -18,8 +18,11 @@ import pytest
 import yaml
 from small_runs import only_run, small_config, small_words, stop_at, train, train_whole
 
-from dsac import exit_codes, sweep, sweep_runner, sweep_state, sweep_view, sweep_worker
-from dsac.sweep_plan import Planned
+from dsac import sweep
+from dsac.cli import exit_codes
+from dsac.sweep import command as sweep_command
+from dsac.sweep import find_runs, runner, view, worker
+from dsac.sweep.plan import Planned
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -55,14 +58,14 @@ def test_all_that_is_wrong_is_said_at_once_and_with_its_place(tmp_path: Path, ca
 )
 def test_seeds(text: str, seeds: list[int]):
     """Catches a range without its end, and a seed trained twice."""
-    assert sweep.seeds_of(text, []) == seeds
+    assert sweep_command.seeds_of(text, []) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "-1", "1.5", "3..", "..3", "4..2", "1,,2"])
 def test_seeds_that_are_none(text: str):
     """Catches a slip that becomes another set of seeds."""
     problems: list[str] = []
-    sweep.seeds_of(text, problems)
+    sweep_command.seeds_of(text, problems)
     assert len(problems) == 1
 
 
@@ -71,27 +74,27 @@ def test_seeds_that_learners_share_are_refused(capsys: pytest.CaptureFixture[str
     assert refused(["learners=3", "seeds=0,2"], capsys) == [
         "seeds: learner 2 of seed 0 is seed 2 (learners=3): seeds=0,3"
     ]
-    assert len(sweep.prepare(["learners=3", "seeds=0,3"])[1]) == 2
+    assert len(sweep_command.prepare(["learners=3", "seeds=0,3"])[1]) == 2
 
 
 def test_the_plan_is_every_combination_with_its_share_of_the_cores(tmp_path: Path):
     """Catches a combination that is left out, settings that reach no run, and jobs that each take all cores."""
     words = ["env=Ant,Hopper", "algo=ppo,sac", "seeds=0..2", f"runs={tmp_path}", "algo.gamma=0.9", "jobs=2"]
-    _, planned = sweep.prepare(words)
+    _, planned = sweep_command.prepare(words)
     assert [run.title for run in planned[:5]] == [
         "Ant ppo seed 0", "Ant sac seed 0", "Hopper ppo seed 0", "Hopper sac seed 0", "Ant ppo seed 1",
     ]  # fmt: skip
-    assert len({sweep_state.identity(run.config) for run in planned}) == len(planned) == 12
+    assert len({find_runs.identity(run.config) for run in planned}) == len(planned) == 12
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert {(run.config.algo.gamma, run.config.threads) for run in planned} == {(0.9, share)}
-    _, planned = sweep.prepare([*words, "threads=3"])
+    _, planned = sweep_command.prepare([*words, "threads=3"])
     assert planned[0].config.threads == 3
 
 
 def test_the_same_run_is_known_by_its_settings(tmp_path: Path):
     """Catches a run that is trained again for its place, its name or its machine, or taken for another's."""
     config = small_config(tmp_path, "ppo")
-    assert sweep_state.find(config) == sweep_state.Found()
+    assert find_runs.find(config) == find_runs.Found()
     run = train_whole(config)
     moved = run.rename(run.parent.parent / "elsewhere with spaces")
     shutil.copytree(moved.parent, tmp_path / "a" / "b")
@@ -99,7 +102,7 @@ def test_the_same_run_is_known_by_its_settings(tmp_path: Path):
     moved = tmp_path / "a" / "b" / moved.name
     machine = dataclasses.replace(config, threads=2, device="cpu", keep_checkpoints=9, checkpoint_every_env_steps=7)
     for same in (config, machine):
-        found = sweep_state.find(same)
+        found = find_runs.find(same)
         assert (found.run, found.env_steps, found.finished) == (moved, 256, True)
     assert len(found.scores) == 1
     others: list[dict[str, Any]] = [
@@ -107,7 +110,7 @@ def test_the_same_run_is_known_by_its_settings(tmp_path: Path):
         {"algo": dataclasses.replace(config.algo, gamma=0.98)},
     ]  # fmt: skip
     for other in others:
-        assert sweep_state.find(dataclasses.replace(config, **other)).run is None
+        assert find_runs.find(dataclasses.replace(config, **other)).run is None
 
 
 def test_of_several_folders_the_farthest_counts(tmp_path: Path):
@@ -115,15 +118,15 @@ def test_of_several_folders_the_farthest_counts(tmp_path: Path):
     config = small_config(tmp_path, "ppo")
     for env_steps in (100, 200):
         assert train(config, None, [stop_at(env_steps)]) == exit_codes.RESUMABLE
-    found = sweep_state.find(config)
+    found = find_runs.find(config)
     assert (found.env_steps, found.finished) == (224, False)
     assert train(config, None) == exit_codes.FINISHED
-    found = sweep_state.find(config)
+    found = find_runs.find(config)
     assert (found.env_steps, found.finished) == (256, True)
     assert found.run is not None
     metrics = found.run / "learner-0" / "metrics.csv"
     metrics.write_text("".join(line for line in metrics.open() if not line.startswith("256,") or "eval/" not in line))
-    assert not sweep_state.find(config).finished
+    assert not find_runs.find(config).finished
 
 
 def test_a_strange_config_is_not_loaded(tmp_path: Path):
@@ -136,9 +139,9 @@ def test_a_strange_config_is_not_loaded(tmp_path: Path):
     tree = yaml.safe_load((strange / "config.yaml").read_text())
     for section in ({"algo": tree["algo"] | {"name": "canary"}}, {"env": tree["env"] | {"task": "canary"}}, {"env": 3}):
         (strange / "config.yaml").write_text(yaml.safe_dump(tree | section))
-        assert sweep_state.find(config).run is None
+        assert find_runs.find(config).run is None
     (strange / "config.yaml").write_text("[")
-    assert sweep_state.find(config).run is None
+    assert find_runs.find(config).run is None
 
 
 class Scripted:
@@ -181,14 +184,14 @@ class Scripted:
 def scripted(tmp_path: Path, codes: dict[str, int], show: Callable[..., None] = lambda *_: None) -> Any:
     """A sweep of PPO and SAC with three seeds, two at a time, over scripted runs, carried out."""
     words = ["env=InvertedPendulum", "algo=ppo,sac", "seeds=0..2", f"runs={tmp_path}"]
-    work = sweep_runner.Sweep(sweep.prepare(words)[1], Scripted(codes))
+    work = runner.Sweep(sweep_command.prepare(words)[1], Scripted(codes))
     work.carry_out(show)
     return work
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sweep_runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -196,13 +199,13 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     one, other = "InvertedPendulum ppo seed 1", "InvertedPendulum sac seed 1"
     work = scripted(tmp_path, {one: exit_codes.ENVIRONMENT, other: -signal.SIGKILL})
     assert (len(work.launcher.started), work.launcher.most) == (6, 2)
-    assert sweep.conclude(work.runs, ["seeds=0..2"]) == exit_codes.ENVIRONMENT
+    assert sweep_command.conclude(work.runs, ["seeds=0..2"]) == exit_codes.ENVIRONMENT
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"failed: {one} (exit 3): error: the arm fell off  (log {tmp_path}/.sweep/")
     assert out[1].startswith(f"failed: {other} (exit 137): ended by SIGKILL")
     assert out[2] == "ended with 4 of 6 runs finished, 2 failed"
     assert out[3].startswith("next: python -m dsac.sweep seeds=0..2 ")
-    assert [sweep.facts(run)["exit_code"] for run in work.runs] == [0, 0, 3, 137, 0, 0]
+    assert [sweep_command.facts(run)["exit_code"] for run in work.runs] == [0, 0, 3, 137, 0, 0]
 
 
 def test_a_stop_reaches_what_runs_and_starts_no_more(tmp_path: Path):
@@ -220,18 +223,18 @@ def test_a_stop_reaches_what_runs_and_starts_no_more(tmp_path: Path):
         sorted(work.launcher.stopped) == sorted(work.launcher.started) == [run.planned.title for run in work.runs[:2]]
     )
     assert [run.state for run in work.runs] == ["stopped"] * 2 + ["waiting"] * 4
-    assert sweep.exit_code(work.runs) == exit_codes.RESUMABLE
+    assert sweep_command.exit_code(work.runs) == exit_codes.RESUMABLE
     assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path):
     """Catches a second process in a run that an earlier sweep left behind."""
     words = ["env=InvertedPendulum", "algo=ppo", "seeds=0,1", f"runs={tmp_path}"]
-    _, planned = sweep.prepare(words)
+    _, planned = sweep_command.prepare(words)
     seen = []
-    with sweep_state.held(planned[0].folder) as ours:
+    with find_runs.held(planned[0].folder) as ours:
         assert ours
-        work = sweep_runner.Sweep(planned, Scripted({}))
+        work = runner.Sweep(planned, Scripted({}))
         for _ in range(5):
             for run in work.runs:
                 work.attend(run, 2)
@@ -247,19 +250,19 @@ def test_the_worker_finds_continues_and_begins(tmp_path: Path, capsys: pytest.Ca
     words = small_words(tmp_path / "runs", "ppo")
     config = small_config(tmp_path / "runs", "ppo")
     folder = tmp_path / "runs" / ".sweep" / "x"
-    with sweep_state.held(folder):
-        assert sweep_worker.work(folder, words) == exit_codes.RESUMABLE
+    with find_runs.held(folder):
+        assert worker.work(folder, words) == exit_codes.RESUMABLE
     assert train(config, None, [stop_at(100)]) == exit_codes.RESUMABLE
     run = only_run(tmp_path / "runs")
     capsys.readouterr()
-    assert sweep_worker.work(folder, [*words, "device=cpu"]) == exit_codes.FINISHED
+    assert worker.work(folder, [*words, "device=cpu"]) == exit_codes.FINISHED
     assert capsys.readouterr().out.startswith(f"resumed {run} at 128 env steps")
-    assert sweep_worker.work(folder, words) == exit_codes.FINISHED
+    assert worker.work(folder, words) == exit_codes.FINISHED
     assert capsys.readouterr().out == ""
-    assert sweep_state.read_status(folder)["env_steps"] == 256
+    assert find_runs.read_status(folder)["env_steps"] == 256
     shutil.rmtree(run)
-    assert sweep_worker.work(folder, words) == exit_codes.FINISHED
-    assert sweep_state.find(config).finished
+    assert worker.work(folder, words) == exit_codes.FINISHED
+    assert find_runs.find(config).finished
 
 
 def test_lines_for_people(tmp_path: Path):
@@ -271,14 +274,14 @@ def test_lines_for_people(tmp_path: Path):
     training.status = {
         "env_steps": total - 1000, "env_steps_per_second": 100.0, "updates_per_second": 5.0, "scores": [3.0, 4.0],
     }  # fmt: skip
-    assert sweep_view.plain_line(training) == (
+    assert view.plain_line(training) == (
         f"InvertedPendulum ppo seed 0  env steps {total - 1000:,}/{total:,}  done 100%  env steps/s 100  updates/s 5  "
         "left 0:00:10  last evaluation 3.5"
     )
-    clock = sweep_view.clock((1000 + total) / 100 / 2)
-    assert sweep_view.summary(work.runs, 2) == f"1 training, 1 failed, 3 finished, 1 waiting of 6  about {clock} left"
-    assert sweep_view.event(failed).endswith("(exit 5): error: the arm fell off")
-    assert sweep_view.table(work.runs, "", 7).row_count == 3
+    clock = view.clock((1000 + total) / 100 / 2)
+    assert view.summary(work.runs, 2) == f"1 training, 1 failed, 3 finished, 1 waiting of 6  about {clock} left"
+    assert view.event(failed).endswith("(exit 5): error: the arm fell off")
+    assert view.table(work.runs, "", 7).row_count == 3
 
 
 @pytest.fixture
@@ -313,7 +316,7 @@ def at_work(runs: Path, parent: int | str = "") -> list[str]:
             line = path.read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        lines += [line] if f"dsac.sweep_worker {parent}" in line and str(runs) in line else []
+        lines += [line] if f"dsac.sweep.worker {parent}" in line and str(runs) in line else []
     return lines
 
 
@@ -334,7 +337,7 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
     words = [word for word in words if not word.startswith("threads=")]
 
     def env_steps() -> list[int]:
-        return [sweep_state.read_status(path.parent).get("env_steps", 0) for path in runs.glob(".sweep/*/status.json")]
+        return [find_runs.read_status(path.parent).get("env_steps", 0) for path in runs.glob(".sweep/*/status.json")]
 
     killed = start_sweep(words)
     wait_for(lambda: max(env_steps(), default=0) >= total and any(0 < steps < 0.75 * total for steps in env_steps()))
@@ -343,7 +346,7 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
     again = start_sweep(words)
     wait_for(lambda: not at_work(runs, killed.pid))
     folders = [path.parent for path in runs.glob("*/*/*/config.yaml")]
-    reached = {run: sweep_state.last_evaluation(run / "learner-0" / "metrics.csv")[0] for run in folders}
+    reached = {run: find_runs.last_evaluation(run / "learner-0" / "metrics.csv")[0] for run in folders}
     assert min(reached.values()) < total <= max(reached.values())
     wait_for(lambda: at_work(runs, again.pid))
     again.send_signal(signal.SIGTERM)
@@ -357,7 +360,7 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
     assert out.splitlines()[-1] == f"next: python -m dsac.compare runs={runs / 'InvertedPendulum'}"
     folders = [path.parent for path in runs.glob("*/*/*/config.yaml")]
     assert len(folders) == len(list((runs / "InvertedPendulum").glob("*/*"))) == 3
-    assert min(sweep_state.last_evaluation(run / "learner-0" / "metrics.csv")[0] for run in folders) >= total
+    assert min(find_runs.last_evaluation(run / "learner-0" / "metrics.csv")[0] for run in folders) >= total
     assert all(sittings(run) == 1 for run, env_steps in reached.items() if env_steps >= total)
     assert any(sittings(run) > 1 for run, env_steps in reached.items() if env_steps < total)
     assert not at_work(runs)

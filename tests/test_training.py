@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers import Target, make_algorithm, make_spec, make_updater
 
-from dsac import evaluation
-from dsac.collector import Collector
+from dsac.collection.collector import Collector
+from dsac.evaluation import scoring
 from dsac.trainer import Trainer, every
 from envs import contract
 from envs.contract import EnvironmentFault, Step
@@ -197,7 +197,7 @@ def test_normalizers_see_warm_up_and_each_observation_once():
 
 def endless(monkeypatch: pytest.MonkeyPatch, clock: int | None = None) -> Scripted:
     """Worlds whose episodes have no end; 8 steps are many, 20 the most."""
-    monkeypatch.setattr(evaluation, "LONG_EPISODE", 8)
+    monkeypatch.setattr(scoring, "LONG_EPISODE", 8)
     monkeypatch.setattr(contract, "MOST_EPISODE_STEPS", 20)
     env = Scripted(2, length=10**9)
     env.spec = env.spec._replace(max_episode_steps=clock)
@@ -210,7 +210,7 @@ def test_an_evaluation_of_an_episode_without_end_is_told_of_and_cut(
     """Catches an evaluation that runs for ever in silence, and a score that does not say that it was cut."""
     env, policy = endless(monkeypatch), make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
     asked: list[tuple[int, int]] = []
-    result = evaluation.score(policy, env, 3, seed=0, should_stop=lambda *at: asked.append(at) is not None)
+    result = scoring.score(policy, env, 3, seed=0, should_stop=lambda *at: asked.append(at) is not None)
     assert result.lengths.tolist() == [20] * 3
     assert result.returns.tolist() == [20, 40, 20]
     long, cut = capsys.readouterr().err.splitlines()
@@ -226,7 +226,7 @@ def test_an_evaluation_waits_for_the_clock_of_its_task(
     """Catches an episode that is cut before the end that its task has named."""
     env, policy = endless(monkeypatch, clock=25), make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
     env.length = 25
-    assert evaluation.score(policy, env, 2, seed=0).lengths.tolist() == [25, 25]
+    assert scoring.score(policy, env, 2, seed=0).lengths.tolist() == [25, 25]
     assert capsys.readouterr().err == ""
 
 
@@ -243,21 +243,21 @@ def test_an_evaluation_tells_of_worlds_that_failed(capsys: pytest.CaptureFixture
         env.step = failing
 
     fail(3, [True, False])
-    assert evaluation.score(policy, env, 2, seed=0).lengths.tolist() == [3, 5]
+    assert scoring.score(policy, env, 2, seed=0).lengths.tolist() == [3, 5]
     assert (
         capsys.readouterr().err == "warning: Test-v0: it broke at step 3 of an evaluation episode, which ends there\n"
     )
     fail(0, [True, True])
     with pytest.raises(EnvironmentFault, match=r"Test-v0: it broke; .* evaluation failed in their first step; repair"):
-        evaluation.score(policy, env, 4, seed=0)
+        scoring.score(policy, env, 4, seed=0)
 
 
 def test_evaluation_counts_every_episode_once():
     """Catches the bias towards short episodes, rewards after an episode's end, and noise in the policy."""
     policy = make_algorithm("sac", spec=make_spec(1, 1)).policy(0)
-    result = evaluation.score(policy, Scripted(4, length=5), 6, seed=0)
+    result = scoring.score(policy, Scripted(4, length=5), 6, seed=0)
     assert result.lengths.tolist() == [5] * 6
     assert result.returns.tolist() == [5, 10, 15, 20, 5, 10]
-    low, high = evaluation.interval(np.array([1.0, 1.0, 1.0]))
+    low, high = scoring.interval(np.array([1.0, 1.0, 1.0]))
     assert (low, high) == (1, 1)
     assert result.low < result.mean < result.high

@@ -16,15 +16,21 @@ import pytest
 import yaml
 from small_runs import only_run, small_words
 
-from dsac import checkpoint, exit_codes, figures, sweep_runner, sweep_state, sweep_worker, train, tune, tune_recipe
+from dsac import train, tune
+from dsac.cli import exit_codes
+from dsac.compare import figures
 from dsac.config import compose, conf_folder, load
-from dsac.runs import folder_of, save_config
-from dsac.search_space import Choices, Range, read_space
-from dsac.settings import TrainConfig
-from dsac.study import Study, best_of
-from dsac.sweep_plan import Planned
-from dsac.tune_job import Job, prepare
-from dsac.tuner import curve, objective
+from dsac.persistence import checkpoint
+from dsac.runs.folder import folder_of, save_config
+from dsac.schema.run_config import TrainConfig
+from dsac.sweep import find_runs, runner, worker
+from dsac.sweep.plan import Planned
+from dsac.tune import command as tune_command
+from dsac.tune import recipe as tune_recipe
+from dsac.tune.job import Job, prepare
+from dsac.tune.search_space import Choices, Range, read_space
+from dsac.tune.study import Study, best_of
+from dsac.tune.tuner import curve, objective
 
 pytest.importorskip("optuna", reason="needs the extra tune")
 SPACE = """
@@ -38,7 +44,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A folder that is no checkout, a sweep that does not wait, and no pictures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "installed", lambda: False)
-    monkeypatch.setattr(sweep_runner, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.0)
     Path("space.yaml").write_text(SPACE)
 
 
@@ -80,11 +86,11 @@ class MadeRun:
         self.launcher, self.planned, self.end = launcher, planned, None
         config = planned.config
         self.folder = (
-            sweep_state.find(config).run or folder_of(config) / f"made-{len(launcher.started)}-{os.urandom(4).hex()}"
+            find_runs.find(config).run or folder_of(config) / f"made-{len(launcher.started)}-{os.urandom(4).hex()}"
         )
         (self.folder / "learner-0").mkdir(parents=True, exist_ok=True)
         save_config(self.folder, config)
-        self.env_steps = sweep_state.find(config).env_steps
+        self.env_steps = find_runs.find(config).env_steps
         self.save()
 
     def save(self) -> None:
@@ -116,7 +122,7 @@ def by_rate(config: TrainConfig, env_steps: int) -> float:
 
 def tuned(monkeypatch: pytest.MonkeyPatch, launcher: Made, given: Sequence[str]) -> int:
     """The command over made runs; its exit code."""
-    monkeypatch.setattr(tune, "launcher_of", lambda _config: launcher)
+    monkeypatch.setattr(tune_command, "launcher_of", lambda _config: launcher)
     return tune.main(given)
 
 
@@ -212,7 +218,7 @@ def test_the_spaces_of_the_repository_are_legal(path: Path):
 def test_fields_keep_their_kind():
     """Catches a whole number that is drawn as 3.7, a rate that loses digits, a shortcut that hides its field."""
     Path("space.yaml").write_text(SPACE + "num_envs: {choices: [2, 4]}\nalgo.hidden_sizes: {choices: [[8, 8], [4]]}")
-    _, job = prepare(words(), tune.TuneConfig)
+    _, job = prepare(words(), tune_command.TuneConfig)
     assert list(job.space) == ["algo.learning_rate", "algo.epochs", "algo.num_envs", "algo.hidden_sizes"]
     assert job.space["algo.epochs"] == Range(1, 4, 1.0, False, True)
     assert job.space["algo.hidden_sizes"] == Choices(("[8, 8]", "[4]"))
@@ -276,7 +282,7 @@ def test_a_trial_below_the_others_is_given_up(monkeypatch: pytest.MonkeyPatch, c
     assert "failed" not in capsys.readouterr().err
     assert {title.split()[-1] for title in launcher.stopped} == {"5", "6", "7"}
     assert float(found[5]["value"]) == pytest.approx(0.1 * 128 + 0.5)
-    saved = [sweep_state.find(load(compose(words_of(run)))) for run in made_runs()]
+    saved = [find_runs.find(load(compose(words_of(run)))) for run in made_runs()]
     assert sum(not one.finished for one in saved) == 6
     assert "pruned at 128" in Path("runs/tune/x/report.md").read_text()
 
@@ -362,7 +368,7 @@ def test_another_question_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: py
     ]
     Path("space.yaml").write_text(SPACE)
     assert tuned(monkeypatch, Made(by_rate), words("trials=2", "jobs=1", "threads=2")) == exit_codes.FINISHED
-    with sweep_state.held(Path("runs/tune/x")):
+    with find_runs.held(Path("runs/tune/x")):
         assert refused(words(), capsys) == ["study=x: another process is at work on it"]
 
 
@@ -434,7 +440,7 @@ def test_a_recipe_says_all_that_the_words_said(algo: str, tmp_path: Path):
     path = tmp_path / "best.yaml"
     path.write_text(yaml.safe_dump(tune_recipe.settings_tree(config), sort_keys=False))
     again = load(compose([f"experiment={path}", "seed=3"]))
-    assert sweep_state.identity(again) == sweep_state.identity(config)
+    assert find_runs.identity(again) == find_runs.identity(config)
 
 
 class Here(Made):
@@ -445,7 +451,7 @@ class Here(Made):
 
     def start(self, run: Planned) -> Any:
         self.started.append(run.title)
-        code = sweep_worker.work(run.folder, run.words)
+        code = worker.work(run.folder, run.words)
 
         class Ended:
             def poll(self) -> int:
@@ -463,7 +469,7 @@ def test_the_recipe_repeats_its_trial_to_the_bit(monkeypatch: pytest.MonkeyPatch
     best = max(rows(), key=lambda row: float(row["value"]))
     given = command.removeprefix("next: python -m dsac.train ").split()
     assert train.main(given) == exit_codes.FINISHED
-    _, value = sweep_state.last_evaluation(only_run(Path("runs")) / "learner-0" / "metrics.csv")
+    _, value = find_runs.last_evaluation(only_run(Path("runs")) / "learner-0" / "metrics.csv")
     assert repr(value) == best["value"]
 
 
@@ -481,7 +487,7 @@ def test_half_a_line_is_no_evaluation(tmp_path: Path):
 
 def test_seeds_of_the_sampler_follow_the_trial(tmp_path: Path):
     """Catches a sampler that draws the same settings again after each start."""
-    _, job = prepare(words(), tune.TuneConfig)
+    _, job = prepare(words(), tune_command.TuneConfig)
     drawn = []
     for _ in range(4):
         study = Study(tmp_path / "s", job.space, "random", "none", job.record)
@@ -493,7 +499,7 @@ def test_seeds_of_the_sampler_follow_the_trial(tmp_path: Path):
 
 def test_the_command_itself_is_never_given_up(tmp_path: Path):
     """Catches a gain that cannot be told, since the first trial was stopped on the way."""
-    _, job = prepare(words(), tune.TuneConfig)
+    _, job = prepare(words(), tune_command.TuneConfig)
     study = Study(tmp_path / "s", job.space, "random", "median", job.record)
     assert study.begin_with(job.base_settings()) == []
     base, *others, last = [study.ask() for _ in range(7)]

@@ -61,11 +61,15 @@ def telling(save_step: Any) -> Any:
 def serve() -> None:
     """Fork a trainer for each line, one at a time."""
     import envs.engine
-    from dsac import checkpoint, evaluation, logger, saver, sitting, sittings, train
+    from dsac import train
     from dsac.algorithms import load, names
+    from dsac.callbacks import checkpointer, logger
+    from dsac.evaluation import scoring
+    from dsac.persistence import checkpoint
+    from dsac.runs import record, session
 
-    assert all((envs.engine, evaluation, logger, saver, sitting, [load(name) for name in names()]))
-    sittings.revision = lambda: None  # asking git takes longer than a small run
+    assert all((envs.engine, scoring, logger, checkpointer, session, [load(name) for name in names()]))
+    record.revision = lambda: None  # asking git takes longer than a small run
     checkpoint.save_step = telling(checkpoint.save_step)
     for line in sys.stdin:
         child = os.fork()

@@ -14,13 +14,14 @@ from typing import Any, ClassVar, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from dsac.data import Batch, Transition, derived_seed
-from dsac.fields import FIXED, at_least, between, choice, out_of_order, positive, setting, share
-from dsac.networks import MLP, EnsembleLinear, initialise
-from dsac.normalization import ObservationNormalizer, ReturnNormalizer
-from dsac.optimizer import Adam
-from dsac.policy import Policy, slice_of
-from dsac.replay import Replay
+from dsac.data import Batch, Transition
+from dsac.memory.replay import Replay
+from dsac.nn.networks import MLP, EnsembleLinear, initialise
+from dsac.nn.normalization import ObservationNormalizer, ReturnNormalizer
+from dsac.nn.optimizer import Adam
+from dsac.nn.policy import Policy, slice_of
+from dsac.schema.ranges import FIXED, at_least, between, choice, out_of_order, positive, setting, share
+from dsac.seeding import derived_seed
 from envs.contract import EnvSpec
 
 # Of a policy's log standard deviation: at e^2 before tanh nearly every action lies at a limit, and the square of e^-40

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
-from dsac.distributions import tanh_normal
-from dsac.fields import FIXED, at_least, between, positive
-from dsac.networks import MLP, Critics, polyak
-from dsac.optimizer import Adam
+from dsac.nn.distributions import tanh_normal
+from dsac.nn.networks import MLP, Critics, polyak
+from dsac.nn.optimizer import Adam
+from dsac.schema.ranges import FIXED, at_least, between, positive
 from envs.contract import EnvSpec
 
 

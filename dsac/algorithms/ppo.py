@@ -25,13 +25,13 @@ from dsac.algorithms.base import (
     Noise,
 )
 from dsac.data import Transition
-from dsac.distributions import HALF_LOG_TWO_PI, normal_log_prob
-from dsac.fields import FIXED, at_least, between, choice, positive, setting
-from dsac.networks import MLP
-from dsac.normalization import ReturnNormalizer
-from dsac.optimizer import Adam
-from dsac.returns import gae
-from dsac.rollout import Rollout
+from dsac.memory.rollout import Rollout
+from dsac.nn.distributions import HALF_LOG_TWO_PI, normal_log_prob
+from dsac.nn.networks import MLP
+from dsac.nn.normalization import ReturnNormalizer
+from dsac.nn.optimizer import Adam
+from dsac.nn.returns import gae
+from dsac.schema.ranges import FIXED, at_least, between, choice, positive, setting
 from envs.contract import EnvSpec
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
-from dsac.fields import at_least, positive
-from dsac.networks import MLP, Critics, polyak
-from dsac.optimizer import Adam
+from dsac.nn.networks import MLP, Critics, polyak
+from dsac.nn.optimizer import Adam
+from dsac.schema.ranges import at_least, positive
 from envs.contract import EnvSpec
 
 

@@ -1,0 +1,1 @@
+"""What runs beside the loop: evaluator, checkpointer, logger, divergence check, watchdog."""

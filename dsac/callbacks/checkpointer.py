@@ -1,0 +1,152 @@
+"""Saving: the state of a run as a checkpoint, now and then and at the end; a full disk costs a save, not the run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from dsac.callbacks.divergence import Guard
+from dsac.callbacks.evaluator import Evaluator
+from dsac.callbacks.logger import Logger
+from dsac.cli.signals import LONG_SECONDS, Phase
+from dsac.persistence import checkpoint
+from dsac.persistence.policies import task_facts, write_policy
+from dsac.persistence.replay_segments import Archive
+from dsac.schema import files
+from dsac.schema.plain_text import warn
+from dsac.trainer import Trainer
+
+RETRY_SECONDS = 60.0
+LAST_TRIES = 10
+
+
+class Saver:
+    """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
+
+    Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
+    guard: asked whether all is finite. facts: what every manifest says, config and versions.
+    archive: where the frames of a replay go, if it has any.
+    saved_at: the step of the newest checkpoint, the warm-up counted; None before the first.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        evaluator: Evaluator,
+        logger: Logger,
+        guard: Guard,
+        keep: int,
+        facts: dict[str, Any],
+        archive: Archive | None,
+        saved_at: int | None = None,
+    ) -> None:
+        self.run, self.evaluator, self.logger, self.guard = run, evaluator, logger, guard
+        self.keep, self.facts, self.archive, self.saved_at = keep, facts, archive, saved_at
+        self.done: tuple[int, bool] | None = None  # what this sitting saved last
+        self.try_again_at: float | None = None
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Save what has changed since the last save; where the disk does not take it, warn and try again later."""
+        if self.done == (step_of(trainer), self.evaluator.owed):
+            return
+        try:
+            self.save(trainer)
+            self.try_again_at = None
+        except OSError as error:
+            files.refuse_gone(self.run)
+            self.try_again_at = time.monotonic() + RETRY_SECONDS
+            warn(f"{self.failure(trainer, error)}; trying again")
+
+    def follow(self, trainer: Trainer) -> None:
+        """After every block: let the archive have what settled, and make up for a save that failed.
+
+        Raises FileError where the run folder is gone.
+        """
+        files.refuse_gone(self.run)
+        if self.archive:
+            self.archive.follow()
+        if self.try_again_at is not None and time.monotonic() >= self.try_again_at:
+            self(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """The last save: tried for some minutes, unless the run was told to stop. Raises OSError when it fails."""
+        for _ in range(LAST_TRIES):
+            if trainer.stop_reason:
+                break
+            self(trainer)
+            while self.try_again_at is not None and time.monotonic() < self.try_again_at and not trainer.stop_reason:
+                time.sleep(0.1)
+            if self.try_again_at is None:
+                return
+        try:
+            if self.done != (step_of(trainer), self.evaluator.owed):
+                self.save(trainer)
+        except OSError as error:
+            files.refuse_gone(self.run)
+            raise OSError(f"{self.failure(trainer, error)}; resume from there") from error
+
+    def save(self, trainer: Trainer) -> None:
+        """Commit. Raises OSError where the disk does not take it, NumericalFault where a number is not finite."""
+        trainer.phase = Phase(math.inf)  # however slow the disk is: what a stop waits for is this
+        try:
+            self.commit(trainer)
+        finally:
+            trainer.phase = Phase(LONG_SECONDS)
+
+    def commit(self, trainer: Trainer) -> None:
+        """A save, in its order: the policies before the checkpoint that counts on them."""
+        self.guard.check_learners()
+        facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "scores": trainer.scores}
+        self.evaluator.write_best()
+        policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
+        for learner in range(trainer.algorithm.learners):
+            write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), policy_facts)
+        state = {
+            "trainer": trainer.state_dict(),
+            "evaluator": self.evaluator.state_dict(),
+            "logger": self.logger.state_dict(trainer),
+        }
+        if self.archive:
+            state["trainer"]["memory"]["frames"] = self.archive.commit()
+        step, owed = step_of(trainer), self.evaluator.owed
+        checkpoint.save_step(
+            self.run / "checkpoints", step, state, {**self.facts, **facts, "evaluation_owed": owed}, self.keep
+        )
+        self.saved_at, self.done = step, (step, owed)
+
+    def begin(self, trainer: Trainer) -> None:
+        """The save before the first step of a sitting. Raises OSError where this or what will follow finds no room."""
+        if self.saved_at is None:
+            self.refuse_small_disk(trainer)
+        self.save(trainer)
+
+    def refuse_small_disk(self, trainer: Trainer) -> None:
+        """Raise OSError where the disk cannot hold what this run will come to: checkpoints, policies and the replay."""
+        state = sum(tensor.nbytes for tensor in trainer.algorithm.state_dict().values())
+        steps = trainer.algorithm.warmup_env_steps + trainer.total_env_steps
+        replay = self.archive.bytes_after(steps) if self.archive else 0
+        needed, free = (self.keep + 3) * state + replay, shutil.disk_usage(self.run).free
+        if needed > free:
+            raise OSError(
+                f"{self.run}: the run will need about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free: "
+                "make room, set runs= to another disk, or lower algo.replay_capacity or keep_checkpoints",
+            )
+
+    def failure(self, trainer: Trainer, error: OSError) -> str:
+        """What happened, what a save takes, what there is, and what one can rely on."""
+        tensors = [*trainer.algorithm.state_dict().values()]
+        needed = sum(tensor.nbytes for tensor in tensors) + (self.archive.unsaved_bytes() if self.archive else 0)
+        free = shutil.disk_usage(self.run).free
+        safe = "nothing is saved yet" if self.saved_at is None else f"step {self.saved_at:,} is safe"
+        return (
+            f"not saved at step {step_of(trainer):,}: {error}; a save takes about {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB are free; {safe}"
+        )
+
+
+def step_of(trainer: Trainer) -> int:
+    """The steps that name a checkpoint: those of one learner, the warm-up counted."""
+    return trainer.warmup_env_steps + trainer.env_steps

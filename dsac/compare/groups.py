@@ -1,0 +1,294 @@
+"""Which runs may be averaged and which compared: runs that differ in anything but the seed are never averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsac.compare.failures import counted, lowest_returns
+from dsac.compare.overrides import departures, heeds_experiments
+from dsac.compare.results import NO_MATTER, Run
+from dsac.config import choices
+from dsac.errors import ConfigError
+from dsac.runs.run_files import CURVES
+from dsac.schema.ranges import FREE, MEASURE, TASK
+from dsac.schema.run_config import RayConfig, TrainConfig, of_kind, that_change
+
+NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
+SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
+LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
+WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
+REACHED = 0.95
+AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
+# What a setting was before it came into being: what it is by default.
+DEFAULTS = {
+    prefix + field.name: field.default
+    for prefix, section in (("", TrainConfig), ("ray.", RayConfig))
+    for field in dataclasses.fields(section)
+    if field.default is not dataclasses.MISSING
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one task and algorithm that differ in nothing but the seed, by seed.
+
+    label       the algorithm, with what sets it apart from its other groups
+    settings    the config that they share, dotted keys
+    alike       what another group must share to be compared with: task, simulator, evaluation, budget
+    """
+
+    env: str
+    algorithm: str
+    label: str
+    runs: tuple[Run, ...]
+    settings: Mapping[str, Any]
+    alike: Mapping[str, str]
+
+    @property
+    def updates_per_env_step(self) -> float:
+        """Gradient steps per env step, as measured; not a number where all runs failed."""
+        measured = [run.updates[-1] / run.env_steps[-1] for run in self.runs if run.failure is None]
+        return float(np.mean(measured)) if measured else math.nan
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed."""
+        return sum(run.failure is not None for run in self.runs)
+
+    def different(self, other: Group) -> list[str]:
+        """What keeps this group from being compared with another: "budget: 1,000,000 and 300,000 env steps"."""
+        return [
+            f"{key}: {value} and {other.alike[key]}" for key, value in self.alike.items() if value != other.alike[key]
+        ]
+
+
+def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group], list[str]]:
+    """Group runs by task, algorithm and settings; `until` cuts all at so many env steps,
+    and AS_FAR_AS_EACH takes each as far as it has come.
+
+    Returns the groups, tasks in order and DSAC-T first, and a remark for each run that failed, which counts, or was
+    left out: unfinished, or the same seed of the same settings once more, which is no independent run. Raises
+    ConfigError where none is left.
+    """
+    remarks: list[str] = []
+    runs = list(runs)
+    lowest = lowest_returns(runs)
+    whole = [cut for run in runs if (cut := trimmed(run, until, lowest, remarks)) is not None]
+    if not whole:
+        raise ConfigError(*remarks, "no run to compare; until=<env steps> compares what there is up to there")
+    members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in whole:
+        members[run.env, run.algorithm, identity(run, until)].append(run)
+    labels = dict(zip(members, name_groups(members, until), strict=True))
+    groups = [
+        Group(
+            env,
+            algorithm,
+            labels[env, algorithm, same],
+            tuple(unique_seeds(counted(found, lowest[env], until), labels[env, algorithm, same], remarks)),
+            shared(found[0]),
+            alike(found[0], until),
+        )
+        for (env, algorithm, same), found in members.items()
+    ]
+    remarks += [
+        f"{one.env} {one.label}: seed {run.seed} stopped learning at {run.frozen_at:,.0f} env steps, where its numbers "
+        "were no longer finite; it counts with what it then scored"
+        for one in groups
+        for run in one.runs
+        if run.frozen_at is not None and run.failure is None
+    ]
+    remarks += [
+        f"{one.env} {one.label}: seed {run.seed} failed at {run.ended_at:,.0f} env steps, {run.failure}; from there on "
+        f"it counts with the lowest return known of the task, {lowest[one.env]:,.1f}"
+        for one in groups
+        for run in one.runs
+        if run.failure is not None
+    ]
+    return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
+
+
+def trimmed(run: Run, until: float | None, lowest: Mapping[str, float], remarks: list[str]) -> Run | None:
+    """A finished or failed run, or a run up to `until` env steps; None, with a remark, where it does not reach as far.
+
+    A run that lacks less than 5% of the way reaches it: its last evaluation is then that of another cadence. One that
+    failed later than that had not failed there.
+    """
+    which, budget = f"{run.env} {run.algorithm} {run.name}", run.settings["total_env_steps"]
+    last, goal = run.env_steps[-1] if len(run.env_steps) else 0, until or budget
+    if until == AS_FAR_AS_EACH or (until is None and run.finished and run.failure is None):
+        there = run
+    elif until is not None and last >= REACHED * goal and (kept := run.env_steps <= goal).any():
+        there = dataclasses.replace(run, failure=None, **{name: getattr(run, name)[kept] for name in CURVES})
+    elif run.failure is not None and budget >= REACHED * goal:
+        there = run
+    else:
+        remarks.append(f"{which}: left out at {last:,.0f} of {goal:,} env steps{run.ending}")
+        return None
+    if there.failure is None or run.env in lowest:
+        return there
+    remarks.append(f"{which}: failed, {run.failure}; left out, since no return of the task is known")
+    return None
+
+
+def identity(run: Run, until: float | None) -> str:
+    """What runs must share to be averaged: all settings that can move returns, and the simulator."""
+    budget = run.settings["total_env_steps"] if budgeted(run, until) else None
+    return json.dumps([shared(run), simulator(run), budget])
+
+
+def budgeted(run: Run, until: float | None) -> bool:
+    """Whether a run's budget matters: not where all are cut before it, unless its learning rate follows it."""
+    return until is None or run.settings.get("algo.learning_rate_schedule", "constant") != "constant"
+
+
+def shared(run: Run) -> dict[str, Any]:
+    """The settings that can move returns, without the budget; what is null is as if it were not there.
+
+    An experiment is a name for settings, which are all here. A run from before a setting had what is now its default.
+    """
+    settings = {**DEFAULTS, **run.settings}
+    idle = [key for key in settings if key.startswith("ray.")] if settings["collect"] == "local" else []
+    left_out = (*NO_MATTER, *idle, "total_env_steps")
+    return {key: value for key, value in sorted(settings.items()) if key not in left_out and value is not None}
+
+
+def simulator(run: Run) -> str:
+    """What stepped the worlds, with its version."""
+    versions = run.facts["versions"]
+    own = f"Gymnasium {versions['gymnasium']}, " if run.settings["env.backend"] == "gymnasium" else ""
+    return f"{own}MuJoCo {versions['mujoco']}"
+
+
+def alike(run: Run, until: float | None) -> dict[str, str]:
+    """What another group must share to be compared with."""
+    told = [key for key in of_kind(TASK) if key not in SAID_ELSEWHERE and run.settings.get(key)]
+    task = {key: run.settings[key] for key in told}
+    budget = until or run.settings["total_env_steps"]
+    return {
+        "task": " ".join([run.env, *(f"{key}={value}" for key, value in task.items())]),
+        "simulator": simulator(run),
+        "evaluation": f"{run.settings['eval.episodes']} episodes",
+        "budget": "as far as each has come" if until == AS_FAR_AS_EACH else f"{budget:,} env steps",
+    }
+
+
+def unique_seeds(runs: Sequence[Run], label: str, remarks: list[str]) -> list[Run]:
+    """One run a seed, the longest and then the newest; the others are named in the remarks."""
+    by_seed: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.env_steps[-1], run.name)):
+        if (former := by_seed.get(run.seed)) is not None:
+            again = (
+                "with the same" if np.array_equal(former.returns, run.returns[: len(former.returns)]) else "with other"
+            )
+            remarks.append(f"{run.env} {label}: seed {run.seed} was run twice, {again} returns; {former.name} left out")
+        by_seed[run.seed] = run
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def rank(algorithm: str) -> int:
+    """The place of an algorithm in a table: ours in the order of NAMES, then others."""
+    return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
+
+
+def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[str]:
+    """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings besides.
+
+    Said is what differs among the groups of an algorithm within one task, and that only of the groups that depart in
+    it from their task, algorithm and experiment. Groups that would share a label, as those of an experiment that is a
+    file, whose settings nobody knows here, say all that differs between them.
+    """
+    rows = [
+        (env, NAMES.get(algorithm, algorithm), labelling(runs, until), runs[0].settings)
+        for (env, algorithm, _), runs in groups.items()
+    ]
+    labels = told_apart(rows, departing)
+    rows = [(env, label, values, settings) for (env, _, values, settings), label in zip(rows, labels, strict=True)]
+    return told_apart(rows, lambda values, _: set(values) - {"experiment"})
+
+
+def told_apart(
+    rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
+) -> list[str]:
+    """The labels of rows (task, label, values, settings), each with those of its values that are worth saying.
+
+    Only where rows of the same task and label differ, and then in all tasks: a label means the same in each of them.
+    """
+    keys = {
+        same: differing_keys([(env, values) for env, label, values, _ in rows if label == same])
+        for same in dict.fromkeys(label for _, label, _, _ in rows)
+    }
+    labels = []
+    for _, label, values, settings in rows:
+        said = worth_saying(values, settings) if keys[label] else ()
+        labels.append(" ".join([label, *(shown(key, values.get(key)) for key in keys[label] if key in said)]))
+    return labels
+
+
+def departing(values: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
+    """The keys in which a run departs from what its task, algorithm and experiment bring; the experiment if it counts.
+
+    Of an experiment that is a file its name alone.
+    """
+    named, known = values["experiment"], settings.get("experiment") in (None, *choices("experiment"))
+    counts = {"experiment"} if named and (not known or heeds_experiments(settings)) else set()
+    return {"simulator", *counts, *(departures(settings) if known else ())} - set(LENGTHS)
+
+
+def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
+    """All that may set one group of an algorithm apart from another; the experiment if all its runs name the same."""
+    names = {str(run.settings.get("experiment") or "") for run in runs}
+    budget = {"total_env_steps": runs[0].settings["total_env_steps"]} if budgeted(runs[0], until) else {}
+    experiment = Path(names.pop()).stem if len(names) == 1 else ""
+    return {**shared(runs[0]), **budget, "simulator": simulator(runs[0]), "experiment": experiment}
+
+
+def differing_keys(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The keys in which the values of rows of the same task differ, the experiment first."""
+    tasks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for env, values in rows:
+        tasks[env].append(values)
+    found = {
+        key
+        for same in tasks.values()
+        for key in {key for values in same for key in values}
+        if len({json.dumps(values.get(key)) for values in same}) > 1
+    }
+    return sorted(found, key=lambda key: (key != "experiment", key))
+
+
+def shown(key: str, value: Any) -> str:
+    """A setting in a label: `critic_loss=paper` for algo.critic_loss, an experiment or a simulator by its name."""
+    if key in ("experiment", "simulator"):
+        return str(value)
+    text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
+    return f"{key.rpartition('.')[2] if key.startswith('algo.') else key}={text}"
+
+
+def unlike(groups: Sequence[Group]) -> list[str]:
+    """A remark for each kind of difference between the groups of one task that keeps them from being compared."""
+    remarks = []
+    for env in dict.fromkeys(group.env for group in groups):
+        found = [group for group in groups if group.env == env]
+        for key in found[0].alike:
+            kinds: dict[str, list[str]] = defaultdict(list)
+            for one in found:
+                kinds[one.alike[key]].append(one.label)
+            if len(kinds) > 1:
+                sides = "; ".join(f"{value}: {listed(labels)}" for value, labels in kinds.items())
+                remarks.append(f"{env}: not compared across different {key} ({sides})")
+    return remarks
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Up to three labels by name, more as a number: a label is as long as all settings in which the groups differ."""
+    return ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} groups"

@@ -1,0 +1,1 @@
+"""How good a policy is: scores, films, and what its critics predict."""

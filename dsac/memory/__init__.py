@@ -1,0 +1,1 @@
+"""What is learned from: the replay with its kernels, and the rollout."""

@@ -1,0 +1,1 @@
+"""Building blocks of the algorithms: networks, distributions, normalisers, returns, optimiser, policy."""

@@ -1,0 +1,1 @@
+"""What outlives the process: atomic writes, checkpoints, replay segments, locks, policies."""

@@ -1,0 +1,1 @@
+"""A run: its folder, its record, a session of training, resuming, the hardware it is on."""

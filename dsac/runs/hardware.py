@@ -1,0 +1,106 @@
+"""What a run makes of the machine it is on: the device, the threads, and how its updates are run.
+
+`chosen` turns every `auto` and null into a definite value; these are saved with the run, so that a resume repeats them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import torch
+
+from dsac import compiler_cache
+from dsac.errors import ConfigError
+from dsac.schema.run_config import TrainConfig
+
+WORTH_COMPILING = 10_000  # updates that win back the half minute of a first compilation
+SMALL_LAYER = 32_768  # rows x width below which a second thread costs more than it gains
+
+
+def chosen(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    """The config with device, threads and accelerate decided, and what the user should hear about it.
+
+    Raises ConfigError where the machine lacks what the config demands.
+    """
+    device, cores, remarks = device_for(config), available_cores(), []
+    mode = config.accelerate
+    missing = None if mode == "eager" else missing_compiler(device)
+    if mode == "auto":
+        worth = config.algo.updates_in(config.total_env_steps) >= WORTH_COMPILING
+        mode = "eager" if missing or not worth else "graph" if device == "cuda" else "compile"
+        if missing and worth:
+            remarks.append(f"updates are run eagerly, which takes half as long again: {missing}")
+    elif missing:
+        raise ConfigError(f"accelerate={mode}: {missing}; accelerate=eager needs nothing")
+    if mode == "graph" and device != "cuda":
+        raise ConfigError("accelerate=graph needs device=cuda; on the CPU accelerate=compile is the fastest")
+    if config.overlap and device != "cuda":
+        raise ConfigError("overlap=true needs device=cuda: on the CPU the worlds and the updates share the cores")
+    if config.precision == "tf32" and device != "cuda":
+        raise ConfigError("precision=tf32 needs device=cuda; a CPU offers float32 and bfloat16")
+    if config.precision == "bfloat16" and device == "cpu" and not fast_bfloat16():
+        remarks.append("this processor has no bfloat16 instructions: precision=bfloat16 takes many times as long")
+    threads = config.threads or cores
+    if threads > cores:
+        remarks.append(f"threads={threads} on {cores} cores: threads that wait for a core stop all the others")
+    elif (load := os.getloadavg()[0]) > 0.75 * cores and threads == cores:
+        remarks.append(
+            f"the {cores} cores are busy already (load {load:.1f}): beside other work threads=1 is often faster"
+        )
+    return dataclasses.replace(config, device=device, accelerate=mode, threads=threads), remarks
+
+
+def set_up(config: TrainConfig) -> None:
+    """Give torch its threads and its precision for products. The engine takes its threads where worlds are made."""
+    torch.set_num_threads(torch_threads(config))
+    if config.device == "cuda":
+        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+
+
+def torch_threads(config: TrainConfig) -> int:
+    """One thread for small layers, else `threads`: below some size the threads wait longer than they work."""
+    rows: int = getattr(config.algo, "batch_size", 0) or getattr(config.algo, "minibatch_size", 1)
+    widest = max(config.algo.hidden_sizes, default=1)
+    return 1 if rows * widest * config.learners < SMALL_LAYER else config.threads or available_cores()
+
+
+def describe(config: TrainConfig) -> str:
+    """What was chosen, in a few words."""
+    return f"{config.device}, {config.accelerate}, {config.precision}, {config.threads} of {available_cores()} cores"
+
+
+def device_for(config: TrainConfig) -> str:
+    """The device asked for; auto takes CUDA where there is one. Raises ConfigError for CUDA that is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no CUDA device here; use device=cpu")
+    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def missing_compiler(device: str) -> str | None:
+    """What keeps updates from being compiled here, in words; None if nothing does."""
+    if device == "cuda":
+        from torch.utils._triton import has_triton
+
+        return None if has_triton() else "Triton, which compiles for CUDA, is not installed"
+    compiler_cache.use_private_folder()
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "there is no C++ compiler on this machine (Debian, Ubuntu: apt install g++)"
+    return None
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 natively."""
+    probe: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

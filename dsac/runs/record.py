@@ -1,0 +1,138 @@
+"""run.json: one entry a sitting (a start or a resume) of a run, what it was made with and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dsac.config import to_tree
+from dsac.errors import CrashLoop, FileError
+from dsac.persistence import atomic
+from dsac.schema.files import read_json
+from dsac.schema.plain_data import misfit
+from dsac.schema.run_config import TrainConfig
+
+SITTING = {"at_step?": (int, None), "versions?": dict, "ended?": {"exit_code?": (int, None)}}
+LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
+GRACEFUL = (0, 75)  # exit codes of a sitting that ended as it should
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Twelve hex digits that name the settings."""
+    return hashlib.sha256(json.dumps(to_tree(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | None) -> dict[str, Any]:
+    """What a reader needs to repeat a sitting: versions, revision, config, processor, threads. No names of hosts.
+
+    env_steps, step: where it begins, without the warm-up and with it; step None for a new run.
+    """
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "at_env_steps": env_steps,
+        "at_step": step,
+        "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
+        "git_revision": revision(),
+        "config_hash": config_hash(config),
+        "device": config.device,
+        "accelerate": config.accelerate,
+        "precision": config.precision,
+        "architecture": platform.machine(),
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "threads": config.threads,
+        "torch_threads": torch_threads,
+        "policy_lag_blocks": int(config.overlap),
+    }
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The sittings of a run, oldest first; none where run.json is missing or damaged, since training needs none."""
+    try:
+        found = read_json(run / "run.json")
+    except FileError:
+        return []
+    return found["sittings"] if misfit(found, {"sittings": [SITTING]}) is None else []
+
+
+def record(run: Path, sitting: Mapping[str, Any]) -> None:
+    """Append a sitting."""
+    write(run, [*read(run), dict(sitting)])
+
+
+def record_end(run: Path, code: int | None, env_steps: int) -> None:
+    """Say how the present sitting ended; no code where a defect ended it."""
+    *earlier, present = read(run) or [{}]
+    write(run, [*earlier, {**present, "ended": {"exit_code": code, "env_steps": env_steps}}])
+
+
+def write(run: Path, sittings: list[dict[str, Any]]) -> None:
+    """Replace run.json."""
+    atomic.write_text(run / "run.json", json.dumps({"sittings": sittings}, indent=2))
+
+
+def refuse_crash_loop(run: Path, step: int, most: int) -> None:
+    """Raise CrashLoop if the last `most` resumes all began at this step and none of them ended as it should."""
+    idle = 0
+    for sitting in reversed(read(run)[1:]):
+        if sitting.get("at_step") != step or sitting.get("ended", {}).get("exit_code") in GRACEFUL:
+            break
+        idle += 1
+    if idle >= most:
+        raise CrashLoop(
+            f"{run} was resumed {idle} times at step {step:,} and got no further: see what the last sitting wrote, "
+            f"{run / 'stacks.log'} too; once the cause is mended, resumes_without_progress={idle + 1} goes on"
+        )
+
+
+def inexactness(before: Mapping[str, Any], now: Mapping[str, Any], exact_worlds: bool) -> list[str]:
+    """Why a resumed run may not be bit for bit the run that was never stopped; empty where it is."""
+    reasons = [] if exact_worlds else ["its worlds cannot be saved, new episodes begin"]
+    if str(now["device"]).startswith("cuda"):
+        reasons.append("a GPU may add in another order")
+    versions = before.get("versions", {})
+    pairs = {name: (versions.get(name), now["versions"][name]) for name in now["versions"]}
+    keys = ("git_revision", "device", "accelerate", "architecture", "cpu", "threads", "torch_threads")
+    pairs |= {key: (before[key], now[key]) for key in keys if key in before}
+    return reasons + [f"{key} was {old}, is {new}" for key, (old, new) in pairs.items() if old != new]
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def revision() -> str | None:
+    """The git revision of the source tree, with "+" where it was changed since; None outside its repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "folder.py")  # an installed package may lie inside someone else's repository
+        return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def processor() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,0 +1,139 @@
+"""What the files of a run folder say of the run, checked: its settings, versions, end, curves and critics.
+
+A folder may come from anyone. Nothing that its config names is imported; what does not fit is a ConfigError or
+FileError of one line.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsac.config import choices
+from dsac.errors import ConfigError, FileError
+from dsac.runs.metrics import SCORE, picked
+from dsac.runs.saved_config import saved
+from dsac.schema.files import read_json
+from dsac.schema.plain_data import misfit
+from dsac.schema.run_config import SECTIONS, TrainConfig
+from dsac.schema.validate import checked, flat, hints_of
+
+FROZEN = "train/frozen"
+RATES = {"env_steps": "rate/env_steps_per_second", "updates": "rate/updates_per_second"}
+CURVES = ("env_steps", "updates", "wall_time", "returns")
+FACTS = ("versions", "git_revision", "device", "cpu", "cores", "threads")
+TEXT, NUMBER = (str, None), (int, float, None)
+SITTING = {
+    "versions": {"mujoco": TEXT, "gymnasium": TEXT, str: TEXT},
+    "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
+    "ended?": {"exit_code": (int, None), "env_steps": int},
+}  # fmt: skip
+OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma")
+CRITICS = {
+    "env_steps": int,
+    "states": int,
+    "samples": int,
+    **{f"{key}": [float] for key in OF_CRITICS[:3]},
+    "sigma?": [float],
+}
+NEEDED = (
+    "seed", "total_env_steps", "eval_every_env_steps", "eval.episodes", "env.name", "env.id", "env.backend",
+    "algo.name", "algo.num_envs",
+)  # fmt: skip
+DEFECT = 1  # the exit code of what no code was given to
+
+Array = NDArray[np.float64]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of a run, dotted keys. Raises ConfigError."""
+    settings = flat(saved(folder, {}, uses=()))
+    if problem := unfit(settings):
+        raise ConfigError(f"{folder / 'config.yaml'}: {problem}")
+    return settings
+
+
+def unfit(settings: Mapping[str, Any]) -> str | None:
+    """Why settings cannot be those of a run, or None. Those of an algorithm are not looked into, but for its name."""
+    problems = [f"{key} is missing" for key in NEEDED if key not in settings]
+    for prefix, schema in (("", TrainConfig), *((f"{name}.", schema) for name, schema in SECTIONS.items())):
+        for field in fields(schema):
+            key = f"{prefix}{field.name}"
+            if key in settings:
+                checked(settings[key], hints_of(schema)[field.name], field.metadata, key, problems)
+    problems += [f"{key} holds what cannot be printed" for key, value in settings.items() if not printable(key, value)]
+    if problems:
+        return problems[0]
+    names = {"env": settings["env.name"], "algo": settings["algo.name"]}
+    if "." in str(names["algo"]):  # of one's own, which is not imported
+        del names["algo"]
+    unknown = [
+        f"{group}.name={name} is none of this version" for group, name in names.items() if name not in choices(group)
+    ]
+    return unknown[0] if unknown else None
+
+
+def printable(*values: Any) -> bool:
+    """Whether plain data holds no control characters, such as those that move a terminal's cursor."""
+    return all(
+        value.isprintable() if isinstance(value, str) else printable(*value) if isinstance(value, list) else True
+        for value in values
+    )
+
+
+def facts_of(folder: Path) -> tuple[dict[str, Any], int | None, float]:
+    """What run.json says: the newest sitting's facts, its exit code and the env steps at its end.
+
+    No exit code while it goes on, and where it was killed. Raises ConfigError.
+    """
+    path = folder / "run.json"
+    found = read_json(path)
+    problem = misfit(found, {"sittings": [SITTING]})
+    if problem is None and not found["sittings"]:
+        problem = "there is no sitting"
+    if problem is not None:
+        raise ConfigError(f"{path} says not what made the run: {problem}")
+    sittings = found["sittings"]
+    facts = {key: sittings[-1].get(key) for key in FACTS}
+    simulators = [str(sitting["versions"]["mujoco"]) for sitting in sittings]
+    facts["versions"] = {**facts["versions"], "mujoco": " then ".join(dict.fromkeys(simulators))}
+    if not printable(*facts.values(), *facts["versions"], *facts["versions"].values()):
+        raise ConfigError(f"{path} holds what cannot be printed")
+    end = sittings[-1].get("ended")
+    if end is None:
+        return facts, None, 0.0
+    return facts, DEFECT if end["exit_code"] is None else end["exit_code"], float(end["env_steps"])
+
+
+def curves_of(path: Path) -> tuple[dict[str, Any], dict[str, float], float | None]:
+    """The evaluations in a metrics.csv, its rates, and the env steps at which it was frozen. Raises FileError."""
+    found = picked(path, (SCORE, FROZEN, *RATES.values()))
+    curves: dict[str, Any] = dict(zip(CURVES, found[SCORE].T.copy(), strict=True))
+    if problem := disordered(curves["env_steps"]):
+        raise FileError(f"{path}: {problem}")
+    rates = {key: statistics.median(found[tag][:, 3].tolist()) for key, tag in RATES.items() if len(found[tag])}
+    frozen = found[FROZEN][found[FROZEN][:, 3] > 0]
+    return curves, rates, float(frozen[0, 0]) if len(frozen) else None
+
+
+def disordered(env_steps: Array) -> str | None:
+    """What is wrong with the env steps (K,) of evaluations, or None."""
+    rising = not len(env_steps) or (env_steps[0] > 0 and bool((np.diff(env_steps) >= 0).all()))
+    return None if rising else "its evaluations are not in order"
+
+
+def critics_of(path: Path) -> Mapping[str, Any] | None:
+    """What dsac.compare.calibration found, if it was asked and all of it is there; otherwise it is measured anew."""
+    try:
+        found = read_json(path)
+    except FileError:
+        return None
+    if misfit(found, CRITICS) is not None or not found["states"]:
+        return None
+    return found if all(len(found[key]) == found["states"] for key in OF_CRITICS if key in found) else None

@@ -1,0 +1,49 @@
+"""study.json: what a study was asked, so that the same command continues it and another one is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dsac.errors import ConfigError
+from dsac.persistence import atomic
+from dsac.schema import ranges
+from dsac.schema.run_config import of_kind
+from dsac.schema.validate import flat, shown
+
+RECORD = "study.json"
+DECIDE_NOTHING = [f"settings.{key}" for key in of_kind(ranges.MACHINE, ranges.RECORD)]  # earlier releases noted some
+
+
+def remember(folder: Path, record: Mapping[str, Any]) -> None:
+    """Keep what a study was asked; ConfigError with all that differs from what it was asked before."""
+    path = folder / RECORD
+    if not path.exists():
+        atomic.write_text(path, json.dumps(record, indent=2) + "\n")
+        return
+    before, now = (flat(json.loads(json.dumps(one))["decides"]) for one in (recorded(folder), record))
+    lines = [
+        f"study={folder.name} has {key}={told(before, key)}, this command {told(now, key)}"
+        for key in dict.fromkeys((*before, *now))
+        if before.get(key, ...) != now.get(key, ...) and key not in DECIDE_NOTHING
+    ]
+    if lines:
+        raise ConfigError(*lines, "another study= begins anew; the folder of this one is " + str(folder))
+
+
+def told(values: Mapping[str, Any], key: str) -> str:
+    """A value of a record in words."""
+    return shown(values[key]) if key in values else "nothing"
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What a study was asked. Raises ConfigError where there is none."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        near = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}"))
+        known = f"known are {', '.join(near)}" if near else f"there is none in {folder.parent}"
+        raise ConfigError(f"study={folder.name}: {known}") from error
+    return dict(record)

@@ -1,0 +1,1 @@
+"""The engine's compiled half: kernels, libmujoco, physics, worlds, threads, and the cache of all that."""
