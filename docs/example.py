@@ -28,7 +28,7 @@ outcome = train(
     total_env_steps=40_000,
     eval_every_env_steps=2_048,
     runs=sys.argv[1] if len(sys.argv) > 1 else "runs",
-    tasks=[every(2_048, stop_when_good_enough)],
+    callbacks=[every(2_048, stop_when_good_enough)],
     **{"algo.hidden_sizes": [32, 32], "eval.episodes": 5},
 )
 print(f"{outcome.run}: {outcome.env_steps} env steps, scores {outcome.scores}, exit code {outcome.exit_code}")

@@ -94,7 +94,7 @@ def met(methods: Mapping[str, Sequence[Entry]], point: float, axis: stages.Axis)
 
 def standing(entries: Sequence[Entry], point: float, axis: stages.Axis) -> str:
     """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most."""
-    cuts = [there for one in entries if (there := stages.told(one.group, point, axis))]
+    cuts = [there for one in entries if (there := stages.cut_at(one.group, point, axis))]
     if not cuts:
         return tables.NOTHING
     group = max(cuts, key=lambda there: len(there.runs))
@@ -122,7 +122,9 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
                 ]
             )
     env, groups = entries[0].group.env, [entry.group for entry in entries]
-    facts = dict.fromkeys(f"{one.alike['evaluation']} an evaluation, {one.alike['simulator']}" for one in groups)
+    facts = dict.fromkeys(
+        f"{one.comparability['evaluation']} an evaluation, {one.comparability['simulator']}" for one in groups
+    )
     machines = sorted({tables.machine(run.facts, run.settings) for one in groups for run in one.runs})
     notes = [f"{' or '.join(facts)}. Made on {'; '.join(machines)}."]
     if theirs := [f"{row.algorithm} {tables.number(row.mean)}" for row in published(env)]:

@@ -24,7 +24,7 @@ from dsac.compare.groups import (
     shown,
     told_apart,
 )
-from dsac.compare.overrides import chosen, departures, heeds_experiments
+from dsac.compare.overrides import base_choice, experiment_matters, overrides
 
 RATES = "rates.json"
 SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
@@ -113,7 +113,7 @@ def named(groups: Sequence[Group]) -> list[Entry]:
 def entry_of(group: Group) -> Entry:
     """A group under its name, which another group of the task may have, too."""
     counted, settings = shared(group.runs[0]), group.runs[0].settings
-    departed = {key: value for key, value in departures(settings).items() if key in counted or value is None}
+    departed = {key: value for key, value in overrides(settings).items() if key in counted or value is None}
     said = " ".join(shown(key, value) for key, value in departed.items() if key not in LENGTHS)
     entry = Entry(group, NAMES.get(group.algorithm, group.algorithm), settings_of(settings), said)
     label = f"{entry.method} {said}".strip()
@@ -122,8 +122,8 @@ def entry_of(group: Group) -> Entry:
 
 def settings_of(settings: Mapping[str, Any]) -> str:
     """Which settings an algorithm has, "recipe" or "published"; nothing where the two are the same to it."""
-    experiment = chosen(settings)["experiment"]
-    return SETTINGS.get(experiment, experiment) if heeds_experiments(settings) else ""
+    experiment = base_choice(settings)["experiment"]
+    return SETTINGS.get(experiment, experiment) if experiment_matters(settings) else ""
 
 
 def commands(entries: Sequence[Entry]) -> list[str]:
@@ -132,8 +132,8 @@ def commands(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         for run in entry.group.runs:
             counted = {*shared(run), "total_env_steps"}
-            rest = {key: value for key, value in departures(run.settings).items() if key in counted or value is None}
-            names = chosen(run.settings)
+            rest = {key: value for key, value in overrides(run.settings).items() if key in counted or value is None}
+            names = base_choice(run.settings)
             head, tail = (
                 shlex.join(words(some)) for some in ({"env": names["env"]}, {"experiment": names["experiment"], **rest})
             )

@@ -72,7 +72,7 @@ def ends(group: Group, axis: Axis = ENV_STEPS) -> list[float]:
     return apart(float(axis.along(group, run)[-1]) for run in group.runs)
 
 
-def told(group: Group, point: float, axis: Axis) -> Group | None:
+def cut_at(group: Group, point: float, axis: Axis) -> Group | None:
     """The runs of a group that may stand beside others at a point of an axis, up to there; None where none may."""
     return None if axis.settled and point < first_telling(group) else cut(group, point, axis)
 
@@ -89,7 +89,7 @@ def first_telling(group: Group) -> float:
 def meetings(one: Group, other: Group, axis: Axis) -> Iterator[tuple[float, Group, Group]]:
     """Where two groups may be compared on an axis, and both up to there: where one loses a seed that the other has."""
     for point in apart(min(ours, theirs) for ours in ends(one, axis) for theirs in ends(other, axis)):
-        if (first := told(one, point, axis)) and (second := told(other, point, axis)):
+        if (first := cut_at(one, point, axis)) and (second := cut_at(other, point, axis)):
             yield point, first, second
 
 

@@ -1,6 +1,6 @@
 """Train: python -m dsac.train env=Humanoid, or dsac.train(env="Humanoid") from Python.
 
-Composes the config, builds five things, hands them and the periodic tasks to the trainer.
+Composes the config, builds five things, hands them and the callbacks to the trainer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dsac.cli.callable_module import make_callable
-from dsac.cli.exit_codes import FINISHED, guarded
+from dsac.cli.exit_codes import FINISHED, with_exit_code
 from dsac.cli.progress import ProgressBar
 from dsac.cli.signals import Stopping, stopping_on_signals
 from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowed_envs, remark, to_tree
@@ -28,7 +28,7 @@ from dsac.schema.validate import as_word
 
 if TYPE_CHECKING:
     from dsac.runs.session import Outcome
-    from dsac.trainer import Task
+    from dsac.trainer import Callback
 
 HELP = """\
 python -m dsac.train [key=value ...]      train; Ctrl-C saves and stops
@@ -56,14 +56,14 @@ exit   0 finished, 2 usage, 3 environment, 4 numerical, 5 storage, 6 resources, 
 _alone = threading.Lock()
 
 
-def train(*, tasks: Sequence[Task] = (), **settings: Any) -> Outcome:
+def train(*, callbacks: Sequence[Callback] = (), **settings: Any) -> Outcome:
     """Train with the keys of the command line: train(env="Hopper", algo="sac", **{"algo.gamma": 0.98}).
 
-    `tasks` are called with the Trainer after every block, last of all tasks; dsac.trainer.every makes one periodic.
+    `callbacks` are called with the Trainer after every block, after its own; dsac.trainer.every makes one periodic.
     Raises ConfigError with all that is wrong, before a file is made.
     """
     refuse_shadowed_envs()
-    return start([as_word(key, value) for key, value in settings.items()], tasks)
+    return start([as_word(key, value) for key, value in settings.items()], callbacks)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print_help(words)
         return FINISHED
     shown = [word for word in words if word.partition("=")[0] in ("--cfg", "-c")]
-    return guarded(lambda: show_settings(words) if shown else start(words).exit_code)
+    return with_exit_code(lambda: show_settings(words) if shown else start(words).exit_code)
 
 
 def show_settings(words: Sequence[str]) -> int:
@@ -106,7 +106,7 @@ def print_help(words: Sequence[str]) -> None:
     print((conf_folder() / "train.yaml").read_text())
 
 
-def start(words: Sequence[str], tasks: Sequence[Task] = ()) -> Outcome:
+def start(words: Sequence[str], callbacks: Sequence[Callback] = ()) -> Outcome:
     """Check the words, show that something happens, train."""
     if not _alone.acquire(blocking=False):
         raise ConfigError(
@@ -114,12 +114,12 @@ def start(words: Sequence[str], tasks: Sequence[Task] = ()) -> Outcome:
             "process's: begin this one when that has ended, or in a process of its own (python -m dsac.sweep runs many)"
         )
     try:
-        return started(words, tasks)
+        return started(words, callbacks)
     finally:
         _alone.release()
 
 
-def started(words: Sequence[str], tasks: Sequence[Task]) -> Outcome:
+def started(words: Sequence[str], callbacks: Sequence[Callback]) -> Outcome:
     """The only training of this process."""
     problems: list[str] = []
     request = requested(words, problems)
@@ -128,7 +128,7 @@ def started(words: Sequence[str], tasks: Sequence[Task]) -> Outcome:
         config, run = load(request.tree, problems), request.run
         if request.auto:
             run = run_for(config, request.named)
-        return run_sitting(config, run, tasks, bar, stopping)
+        return run_session(config, run, callbacks, bar, stopping)
 
 
 def run_for(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
@@ -140,33 +140,33 @@ def run_for(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
     return run
 
 
-def run_sitting(  # noqa: PLR0915  its imports are late
+def run_session(  # noqa: PLR0915  its imports are late
     config: TrainConfig,
     resumed: Path | None,
-    tasks: Sequence[Task] = (),
+    callbacks: Sequence[Callback] = (),
     bar: ProgressBar | None = None,
     stopping: Stopping | None = None,
 ) -> Outcome:
-    """Build the five parts and their tasks, train, save."""
+    """Build the five parts and their callbacks, train, save."""
     import torch
 
-    from dsac.callbacks.checkpointer import Saver
+    from dsac.callbacks.checkpointer import Checkpointer
     from dsac.callbacks.evaluator import Evaluator, Histograms
     from dsac.callbacks.logger import Logger
     from dsac.callbacks.reward_size import RewardSizeWatch
     from dsac.collection.worlds import make_worlds
     from dsac.evaluation import film, scoring
-    from dsac.export.on_new_best import ExportAtBest, check_settings
+    from dsac.export.on_new_best import ExportOnNewBest, check_settings
     from dsac.runs import hardware, record, session
     from dsac.runs.fine_tuning import take_weights
     from dsac.seeding import derived_seed
     from dsac.trainer import every
 
-    config, remarks = hardware.chosen(config)
+    config, remarks = hardware.resolve_hardware(config)
     if resumed and (outcome := session.finished(resumed, config)):
         return outcome
     with ExitStack() as stack:
-        state, manifest = session.found(resumed, config, stack)
+        state, manifest = session.load_checkpoint(resumed, config, stack)
         for line in filter(None, [remark(config), *remarks]):
             warn(line)
         trainer = build(config)
@@ -189,40 +189,42 @@ def run_sitting(  # noqa: PLR0915  its imports are late
             facts["init_from"] = take_weights(trainer.algorithm, Path(config.init_from))
         stopping = stopping or Stopping()
         stopping.attend(trainer)
-        run, watchdog = session.opened(config, resumed, facts, manifest["config"], trainer, stack)
+        run, watchdog = session.open_run(config, resumed, facts, manifest["config"], trainer, stack)
         stopping.last_words = watchdog.write
         logger = Logger(run, config, facts, bar or ProgressBar(config.algo.name), state and state["logger"])
         stack.callback(logger.close)
         evaluator = Evaluator(run, scoring_worlds, config.eval.episodes, logger, config.eval.video, watchdog)
         if state is not None:
             evaluator.load_state_dict(state["evaluator"])
-        exports = ExportAtBest(run, config)
+        exports = ExportOnNewBest(run, config)
         stack.callback(lambda: exports.close(trainer.finished and not evaluator.owed))
         archive = session.archive_of(run, trainer.memory, state, stack)
         kept = {"versions": facts["versions"], "architecture": facts["architecture"], "config": to_tree(config)}
-        guard = session.guarded(run, trainer, kept, stack)
-        saver = Saver(run, evaluator, logger, guard, config.keep_checkpoints, kept, archive, manifest["step"])
-        trainer.tasks += [
+        divergence = session.divergence_check(run, trainer, kept, stack)
+        checkpointer = Checkpointer(
+            run, evaluator, logger, divergence, config.keep_checkpoints, kept, archive, manifest["step"]
+        )
+        trainer.callbacks += [
             watchdog,
-            guard,
+            divergence,
             logger.show,
-            saver.follow,
-            every(config.log_every_env_steps, guard.look_at_learners),
+            checkpointer.after_block,
+            every(config.log_every_env_steps, divergence.look_at_learners),
             every(config.log_every_env_steps, logger),
             every(config.log_every_env_steps, RewardSizeWatch()),
             every(config.eval_every_env_steps, evaluator),
             every(config.eval_every_env_steps, Histograms(logger)),
-            every(config.checkpoint_every_env_steps, saver),
+            every(config.checkpoint_every_env_steps, checkpointer),
             every(config.eval_every_env_steps, exports),
-            *tasks,
+            *callbacks,
         ]
         if manifest["config"] != kept["config"]:
-            saver.begin(trainer)  # a new run shows at once that it can be saved, a changed one what was declared
+            checkpointer.begin(trainer)  # a new run shows at once that it can be saved, a changed one what was declared
         if evaluator.owed:
             evaluator(trainer)
         trainer.run()
-        saver.finish(trainer)
-    return session.conclude(run, config, trainer, evaluator.owed)
+        checkpointer.finish(trainer)
+    return session.print_summary(run, config, trainer, evaluator.owed)
 
 
 make_callable(__name__, train)

@@ -1,4 +1,4 @@
-"""The loop, and nothing algorithmic: collect a block, remember it, learn from it, attend to the periodic tasks."""
+"""The loop, and nothing algorithmic: collect a block, remember it, learn from it, attend to the callbacks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from dsac.algorithms.base import Algorithm, Memory, Metrics
 from dsac.cli.signals import BLOCK_SECONDS, LONG_SECONDS, Phase
 from dsac.collection.collector import Act, AnyCollector
-from dsac.updater import Actor, Observer, Updater
+from dsac.updater import Actor, StatisticsUpdater, Updater
 
-Task = Callable[["Trainer"], None]
+Callback = Callable[["Trainer"], None]
 
 
 class Trainer:
@@ -22,7 +22,7 @@ class Trainer:
     env_steps         steps taken in the worlds of one learner since the warm-up
     warmup_env_steps  steps of one learner before learning, outside the budget
     updates           gradient steps so far
-    wall_time         seconds of training over all sittings of the run
+    wall_time         seconds of training over all sessions of the run
     metrics           those of the latest update, (S,) tensors still on the device
     overlap           learn from the blocks before while the worlds step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
@@ -36,13 +36,13 @@ class Trainer:
         updater: Updater,
         collector: AnyCollector,
         memory: Memory,
-        tasks: Sequence[Task],
+        callbacks: Sequence[Callback],
         total_env_steps: int,
         overlap: bool = False,
     ) -> None:
         self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
-        self.act, self.observe = Actor(algorithm, updater.mode), Observer(algorithm, updater.mode)
-        self.tasks, self.total_env_steps, self.overlap = list(tasks), total_env_steps, overlap
+        self.act, self.update_statistics = Actor(algorithm, updater.mode), StatisticsUpdater(algorithm, updater.mode)
+        self.callbacks, self.total_env_steps, self.overlap = list(callbacks), total_env_steps, overlap
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
         self.metrics: Metrics = {}
@@ -52,7 +52,7 @@ class Trainer:
         self.phase = Phase(LONG_SECONDS)
 
     def run(self) -> None:
-        """Train until the budget is spent or someone calls `stop`; the tasks run after every block."""
+        """Train until the budget is spent or someone calls `stop`; the callbacks run after every block."""
         self.started = time.monotonic()
         try:
             self.loop()
@@ -62,26 +62,26 @@ class Trainer:
     def loop(self) -> None:
         """Blocks until the end."""
         while self.warmup_env_steps < self.algorithm.warmup_env_steps and not self.stop_reason:
-            self.gather(self.algorithm.warmup_act, learning=False)
+            self.collect_block(self.algorithm.warmup_act, learning=False)
         while not self.finished and not self.stop_reason:
             self.algorithm.set_progress(self.env_steps / self.total_env_steps)
-            self.gather(self.act, learning=True)
+            self.collect_block(self.act, learning=True)
 
-    def gather(self, act: Act, learning: bool) -> None:
-        """One block through every part: env -> block -> process -> memory -> updates -> statistics -> tasks.
+    def collect_block(self, act: Act, learning: bool) -> None:
+        """One block through every part: env -> block -> process -> memory -> updates -> statistics -> callbacks.
 
         With `overlap` the updates that are due for the block before are launched while the worlds take this one, whose
         actions were chosen first: the policy acts one block late, and in what order things happen is still certain.
         """
         algorithm, began = self.algorithm, time.monotonic()
         if learning and self.overlap:
-            block = self.collector.gather(act, algorithm.horizon, meanwhile=self.learn)
+            block = self.collector.collect(act, algorithm.horizon, meanwhile=self.learn)
         else:
-            block = self.collector.gather(act, algorithm.horizon)
+            block = self.collector.collect(act, algorithm.horizon)
         self.memory.add(algorithm.process(block), counts=learning)
         if learning and not self.overlap:
             self.learn()
-        self.observe(block)
+        self.update_statistics(block)
         self.previous_env_steps = self.env_steps
         steps = block.reward[:, 0].size
         if learning:
@@ -89,8 +89,8 @@ class Trainer:
         else:
             self.warmup_env_steps += steps
         took, self.phase = time.monotonic() - began, Phase(LONG_SECONDS)
-        for task in self.tasks:
-            task(self)
+        for callback in self.callbacks:
+            callback(self)
         self.phase = Phase(max(BLOCK_SECONDS, 3 * took))  # the next block may well take as long as this one
 
     def learn(self) -> None:
@@ -151,11 +151,11 @@ class Trainer:
         self.memory.load_state_dict(state["memory"])
 
 
-def every(env_steps: int, action: Task) -> Task:
-    """`action` as a periodic task: whenever a multiple of `env_steps` was passed, and at the end."""
+def every(env_steps: int, action: Callback) -> Callback:
+    """`action` as a periodic callback: whenever a multiple of `env_steps` was passed, and at the end."""
 
-    def task(trainer: Trainer) -> None:
+    def callback(trainer: Trainer) -> None:
         if trainer.crossed(env_steps):
             action(trainer)
 
-    return task
+    return callback

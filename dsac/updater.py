@@ -33,7 +33,7 @@ class Updater:
         self.variants: dict[bool, Run] = {}
 
     def __call__(self, batch: Any) -> Metrics:
-        inputs = (*batch, *self.draw().values())
+        inputs = (*batch, *self.draw_noise().values())
         policy_step = self.count % self.algorithm.delay == 0
         self.count += 1
         if policy_step not in self.variants:
@@ -49,7 +49,7 @@ class Updater:
 
         return accelerated(self.algorithm, update, inputs, self.mode)
 
-    def draw(self) -> Noise:
+    def draw_noise(self) -> Noise:
         """The standard normal draws of one update, each learner's from its own generator."""
         for values in self.noise.values():
             for row, generator in zip(values, self.generators, strict=True):
@@ -83,8 +83,8 @@ class Actor:
         return self.run(obs, noise)["action"]
 
 
-class Observer:
-    """The algorithm's `observe`, called with each block; compiled at the first one if that is one step long.
+class StatisticsUpdater:
+    """The algorithm's `update_statistics`, called with each block; compiled at the first one if that is one step long.
 
     Some sixty small operations: where every step has an update they would take a twentieth of the time.
     """
@@ -100,9 +100,9 @@ class Observer:
         if self.run is None:
             # The steps of a longer block would be unrolled, and its statistics are taken rarely.
             mode = self.mode if len(block.reward) == 1 else "eager"
-            self.run = accelerated(self.algorithm, self.observe, inputs, mode)
+            self.run = accelerated(self.algorithm, self.update_statistics, inputs, mode)
         self.run(*inputs)
 
-    def observe(self, *inputs: Tensor) -> Outputs:
-        self.algorithm.observe(*inputs)
+    def update_statistics(self, *inputs: Tensor) -> Outputs:
+        self.algorithm.update_statistics(*inputs)
         return {}

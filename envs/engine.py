@@ -18,10 +18,10 @@ import numpy as np
 from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.mujoco_facts import route_warnings_to_logging
 from envs.native import kernels
-from envs.native.libmujoco import roster
+from envs.native.libmujoco import in_flight
 from envs.native.physics import addresses_of, model_arrays, physics_arrays, shapes_of
-from envs.native.pool_threads import Helpers
-from envs.native.thread_pool import new_crew
+from envs.native.pool_threads import PoolThreads
+from envs.native.thread_pool import new_pool
 from envs.native.worlds import Settings, Worlds, pack
 from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
@@ -81,7 +81,7 @@ class Engine:
         self._warned: set[str] = set()
         self._thrown_away = self._states_thrown_away()
         self.failure = ""
-        self._helpers: Helpers | None = None
+        self._pool_threads: PoolThreads | None = None
         self.reset(seed)
 
     def _allocate(self, randomise: Randomisation) -> Worlds:
@@ -110,8 +110,8 @@ class Engine:
             model_uniform=np.zeros((count, randomise.uniform)),
             model_normal=np.zeros((count, randomise.normal)),
             warnings=np.zeros((count, len(WARNINGS)), dtype=np.int64),
-            roster=roster.table(self, self.threads),
-            crew=new_crew(),
+            in_flight=in_flight.table(self, self.threads),
+            pool=new_pool(),
             action=np.zeros((count, spec.action_dim), dtype=np.float32),
             result=self._new_step(),
             report=np.zeros(3, dtype=np.int64),
@@ -140,10 +140,10 @@ class Engine:
         if action.shape != (count, spec.action_dim):
             raise ValueError(f"{spec.id}: actions of shape {action.shape}, expected {(count, spec.action_dim)}")
         step = self._new_step()
-        if self._helpers is None:
+        if self._pool_threads is None:
             shared = (self._packed, self._settings, self._functions)
-            crew, held = self._worlds.crew, (self._worlds, self.datas, self.models)
-            self._helpers = Helpers(crew, kernels.help_stepping, shared, self.threads - 1, held)
+            pool, held = self._worlds.pool, (self._worlds, self.datas, self.models)
+            self._pool_threads = PoolThreads(pool, kernels.step_in_pool, shared, self.threads - 1, held)
         kernels.step_worlds(self._packed, self._settings, self._functions, action, step)
         report = self._worlds.report
         if report[0] != kernels.NOTHING:
@@ -211,7 +211,7 @@ class Engine:
         data = self.datas[world]
         mujoco.mj_resetData(self.models[world], data)
         data.qpos[:], data.qvel[:] = qpos, qvel
-        kernels.settle_world(self._packed, self._settings, self._functions, world)
+        kernels.refresh_world(self._packed, self._settings, self._functions, world)
         self._refuse_bad_start()
         return self._worlds.last_obs[world].copy()
 
@@ -282,9 +282,9 @@ class Engine:
 
     def close(self) -> None:
         """Let the helping threads go; a later step calls new ones."""
-        if self._helpers is not None:
-            self._helpers.dismiss()
-            self._helpers = None
+        if self._pool_threads is not None:
+            self._pool_threads.dismiss()
+            self._pool_threads = None
 
 
 def available_threads() -> int:

@@ -162,9 +162,9 @@ def command(verb: str) -> Any:
 def load_policy(words: list[str]) -> int:
     """dsac.load_policy, its errors as a command has them."""
     import dsac
-    from dsac.cli.exit_codes import guarded
+    from dsac.cli.exit_codes import with_exit_code
 
-    return guarded(lambda: (dsac.load_policy(words[0]), 0)[1])
+    return with_exit_code(lambda: (dsac.load_policy(words[0]), 0)[1])
 
 
 class Forked:

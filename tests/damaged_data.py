@@ -140,8 +140,8 @@ def yaml_algorithm(spot: Spot) -> None:
 
 # JSON: run.json, and state.json and manifest.json with and without their hashes made anew, as anyone can.
 
-JSON_WHOLE = ["{}", "[]", "null", '"x"', "3", "[{}]", "[1, 2]", "9" * 6000, "1e999", "NaN", "", "{", '{"sittings": 1}',
-              '{"sittings": []}', '{"sittings": [{}]}', '{"sittings": [null]}', '{"trainer": {}}', '{"trainer": null}',
+JSON_WHOLE = ["{}", "[]", "null", '"x"', "3", "[{}]", "[1, 2]", "9" * 6000, "1e999", "NaN", "", "{", '{"sessions": 1}',
+              '{"sessions": []}', '{"sessions": [{}]}', '{"sessions": [null]}', '{"trainer": {}}', '{"trainer": null}',
               '{"files": {}}', '{"description": {}}', "[" * BRACKETS, "[" * BRACKETS + "]" * BRACKETS,
               '{"a":' * BRACKETS + "1" + "}" * BRACKETS]  # fmt: skip
 JSON_VALUES: list[Any] = [

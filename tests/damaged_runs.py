@@ -42,7 +42,7 @@ NEVER_THERE = (
     "checkpoints/.step-7.partial", "checkpoints/.step-7.replaced", "checkpoints/.step-7.removed",
     "checkpoints/damaged-{newest}", "checkpoints/.{newest}.replaced", "checkpoints/.{next}.partial",
     "checkpoints/{next}", "checkpoints/segments/x", "checkpoints/segments/000000000099.safetensors",
-    ".config.yaml.partial", ".run.json.partial", "stacks.log", "moments", "learner-0/.best.partial",
+    ".config.yaml.partial", ".run.json.partial", "stacks.log", "snapshots", "learner-0/.best.partial",
     "learner-0/.last.partial", "learner-0/.last.replaced", "learner-0/.last.removed", "learner-0/calibration.json",
     "learner-0/best.mp4", "learner-0/export-best", "evaluations.csv", "runs.json", "../.sweep", "../{run}-2",
 )  # fmt: skip

@@ -27,7 +27,7 @@ def untrained_run(folder: Path, env: str, algo: str, *more: str) -> Path:
     with torch.no_grad():
         algorithm.actor.output.weight.mul_(50 if algo == "ppo" else 4)
     if algorithm.observations is not None:
-        algorithm.observations.observe(torch.from_numpy(random_walk(worlds, len(config.seeds))))
+        algorithm.observations.update(torch.from_numpy(random_walk(worlds, len(config.seeds))))
     run = run_folder.create(config)
     run_folder.save_config(run, config)
     facts = {"env_steps": 0, "updates": 0, "task": task_facts(worlds.spec)}

@@ -44,8 +44,8 @@ def made_run(
     stem.mkdir(parents=True)
     (stem / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     versions = {"python": "3.11.7", "dsac": "0.1.0", "torch": "2.13.0", "mujoco": mujoco, "gymnasium": "1.4.0"}
-    sitting = {"versions": versions, "git_revision": "0" * 40, "device": "cpu", "cpu": "CPU", "cores": 2, "threads": 1}
-    (stem / "run.json").write_text(json.dumps({"sittings": [sitting]}))
+    session = {"versions": versions, "git_revision": "0" * 40, "device": "cpu", "cpu": "CPU", "cores": 2, "threads": 1}
+    (stem / "run.json").write_text(json.dumps({"sessions": [session]}))
     for learner, curve in enumerate(curves):
         folder = stem / f"learner-{learner}"
         folder.mkdir()
@@ -58,11 +58,11 @@ def made_run(
 
 
 def end_with(run: Path, exit_code: int | None, env_steps: int) -> Path:
-    """Put down how the newest sitting of a run ended."""
+    """Put down how the newest session of a run ended."""
     path = run / "run.json"
-    sittings = json.loads(path.read_text())["sittings"]
-    sittings[-1]["ended"] = {"exit_code": exit_code, "env_steps": env_steps}
-    path.write_text(json.dumps({"sittings": sittings}))
+    sessions = json.loads(path.read_text())["sessions"]
+    sessions[-1]["ended"] = {"exit_code": exit_code, "env_steps": env_steps}
+    path.write_text(json.dumps({"sessions": sessions}))
     return run
 
 
@@ -78,7 +78,7 @@ def many_runs(root: Path, words: Sequence[str], settings: int, seeds: int, log_r
     As a run leaves them, with a checkpoint's manifest; written from one text, so that thousands take seconds.
     """
     tree = {**composed("Hopper", "ppo", tuple(words)), "total_env_steps": EVERY * 20, "threads": 1}
-    sitting = {
+    session = {
         "versions": {"python": "3.11.7", "dsac": "0.1.0", "torch": "2.13.0", "mujoco": "3.17.0", "gymnasium": "1.4.0"},
         "git_revision": "0" * 40, "device": "cpu", "cpu": "CPU", "cores": 2, "threads": 1,
     }  # fmt: skip
@@ -95,7 +95,7 @@ def many_runs(root: Path, words: Sequence[str], settings: int, seeds: int, log_r
             (run / "learner-0").mkdir(parents=True)
             own = {**tree, "seed": seed, "algo": {**tree["algo"], "learning_rate": rate}}
             (run / "config.yaml").write_text(yaml.dump(own, Dumper=yaml.CSafeDumper, sort_keys=False))
-            (run / "run.json").write_text(json.dumps({"sittings": [sitting]}))
+            (run / "run.json").write_text(json.dumps({"sessions": [session]}))
             evaluations = [f"{EVERY * n},{EVERY * n},{n}.00,eval/return,{seed + n}.0" for n in range(1, 21)]
             (run / "learner-0" / "metrics.csv").write_text(body + "\n".join(evaluations) + "\n")
             step = run / "checkpoints" / f"step-{EVERY * 20:012d}"

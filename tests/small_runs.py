@@ -16,7 +16,7 @@ from dsac.memory.replay import frames_per_world
 from dsac.persistence import checkpoint
 from dsac.persistence.replay_segments import Log
 from dsac.schema.run_config import TrainConfig
-from dsac.train import run_sitting
+from dsac.train import run_session
 
 SMALL = "env=InvertedPendulum experiment=paper threads=1 eval.episodes=2 num_envs=2 algo.hidden_sizes=[8,8]"
 OFF_POLICY = "updates_per_env_step=0.25 algo.batch_size=8 algo.replay_capacity=200 algo.warmup_env_steps=40"
@@ -42,9 +42,9 @@ def only_run(runs: Path) -> Path:
 
 
 def train(config: TrainConfig, run: Path | None, tasks: Sequence[Callable[[Any], None]] = ()) -> int:
-    """A sitting of a new run, or of the one in the folder `run`; the exit code."""
+    """A session of a new run, or of the one in the folder `run`; the exit code."""
     with stopping_on_signals() as stopping:
-        return run_sitting(config, run, tasks, stopping=stopping).exit_code
+        return run_session(config, run, tasks, stopping=stopping).exit_code
 
 
 def train_whole(config: TrainConfig) -> Path:

@@ -17,7 +17,7 @@ from dsac.data import Transition
 from dsac.errors import ConfigError
 from dsac.runs import hardware
 from dsac.trainer import Trainer
-from dsac.updater import Actor, Observer, Updater
+from dsac.updater import Actor, StatisticsUpdater, Updater
 
 NORMALIZED = {"observation_normalization": True, "return_normalization": True}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -96,15 +96,17 @@ def test_the_compiled_statistics_equal_the_eager_ones():
     """Catches statistics that stand still, count a block twice, or count the one they were compiled with."""
     draw = np.random.default_rng(0)
     algorithms = [make_algorithm("dsac_t", (0, 1), **NORMALIZED) for _ in range(2)]
-    observers = [Observer(algorithm, mode) for algorithm, mode in zip(algorithms, ("eager", "compile"), strict=True)]
+    updaters = [
+        StatisticsUpdater(algorithm, mode) for algorithm, mode in zip(algorithms, ("eager", "compile"), strict=True)
+    ]
     for _ in range(3):
         spec, shape = algorithms[0].spec, (1, 2, algorithms[0].config.num_envs)
         obs = draw.normal(size=(*shape, spec.obs_dim)).astype(np.float32)
         ended = draw.random(shape) < 0.3
         action, reward = np.zeros((*shape, spec.action_dim), np.float32), draw.normal(size=shape).astype(np.float32)
         block = Transition(obs, action, reward, obs, ended, np.zeros_like(ended), np.zeros_like(ended))
-        for observer in observers:
-            observer(block)
+        for updater in updaters:
+            updater(block)
     assert max(differences(*algorithms).values()) < 1e-6
     for statistics in (algorithms[1].observations, algorithms[1].returns):
         assert statistics.moments.count.tolist() == [3 * shape[-1]] * 2
@@ -176,7 +178,7 @@ def test_overlap_learns_from_earlier_blocks_while_the_worlds_step(monkeypatch: p
 
 
 def chosen(*words: str) -> tuple[Any, list[str]]:
-    return hardware.chosen(load(compose(["device=cpu", *words])))
+    return hardware.resolve_hardware(load(compose(["device=cpu", *words])))
 
 
 def test_auto_compiles_what_is_long_enough_and_says_why_not(monkeypatch: pytest.MonkeyPatch):

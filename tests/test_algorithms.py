@@ -193,7 +193,7 @@ def test_policy_is_what_acts_without_noise(name: str, normalized: bool):
     """Catches a second forward pass that drifts: the policy equals `act` at zero noise, in the task's units."""
     algorithm = make_algorithm(name, seeds=(0, 1), spec=make_spec(limit=0.4), observation_normalization=normalized)
     if normalized:
-        algorithm.observations.observe(torch.randn(7, 2, 4, 5) * 3 + 1)
+        algorithm.observations.update(torch.randn(7, 2, 4, 5) * 3 + 1)
     obs = torch.randn(2, 6, 5)
     acted = algorithm.act(obs, torch.zeros(2, 6, 3)).clamp(-1, 1) * 0.4
     for learner in range(2):

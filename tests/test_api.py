@@ -65,7 +65,7 @@ def test_tasks_of_the_users_own(tmp_path: Path):
         if trainer.scores:
             trainer.stop("good enough")
 
-    outcome = train(tasks=[every(32, stop_when_scored)], **small_settings(tmp_path))
+    outcome = train(callbacks=[every(32, stop_when_scored)], **small_settings(tmp_path))
     assert [steps for steps, _ in seen] == [32, 64]
     assert seen[0][1] == []
     assert outcome.scores == tuple(seen[1][1])
@@ -109,7 +109,7 @@ def test_a_second_training_at_once_is_refused(tmp_path: Path):
             train(**small_settings(tmp_path / "second"))
         refusals.append(str(error.value))
 
-    thread = threading.Thread(target=lambda: train(tasks=[second], **small_settings(tmp_path / "first")))
+    thread = threading.Thread(target=lambda: train(callbacks=[second], **small_settings(tmp_path / "first")))
     thread.start()
     thread.join()
     assert len(refusals) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from small_runs import assert_same, small_words, train_whole
-from test_every_item import Sitting
+from test_every_item import Session
 
 from dsac.algorithms import load, names
 from dsac.config import SHORTCUTS, compose
@@ -59,7 +59,7 @@ def test_a_change_takes_effect(algo: str, name: str, tmp_path: Path):
     """Catches a setting that config.yaml shows as changed while the saved state goes on with the old one."""
     blocks, more = (4, 3) if algo == "ppo" else (60, 20)
     words = [word for word in NEEDS.get(name, []) if hasattr(load(algo).Config, word[5:].partition("=")[0])]
-    run = Sitting(algo, tmp_path, *words)
+    run = Session(algo, tmp_path, *words)
     run.until(blocks)
     state = copy.deepcopy(run.state())
     run.until(blocks + more)
@@ -69,7 +69,7 @@ def test_a_change_takes_effect(algo: str, name: str, tmp_path: Path):
     (field,) = (field for field in dataclasses.fields(config) if field.name == name)
     value = other_value(field, getattr(config, name))
     key = name if name in SHORTCUTS else f"algo.{name}"
-    changed = Sitting(algo, tmp_path, *words, f"{key}={str(value).lower()}")
+    changed = Session(algo, tmp_path, *words, f"{key}={str(value).lower()}")
     changed.load(state, blocks)
     changed.until(blocks + more)
     found = changed.result(blocks)
@@ -82,7 +82,7 @@ def test_a_change_takes_effect(algo: str, name: str, tmp_path: Path):
 
 def test_an_unchanged_resume_is_the_same_run(tmp_path: Path):
     """Catches a comparison in the test above that calls everything different."""
-    run, again = Sitting("sac", tmp_path), Sitting("sac", tmp_path)
+    run, again = Session("sac", tmp_path), Session("sac", tmp_path)
     run.until(60)
     state = copy.deepcopy(run.state())
     run.until(80)

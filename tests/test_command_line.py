@@ -35,7 +35,7 @@ from dsac import evaluate
 from dsac.algorithms import names
 from dsac.callbacks import evaluator
 from dsac.cli import exit_codes
-from dsac.cli.exit_codes import guarded
+from dsac.cli.exit_codes import with_exit_code
 from dsac.persistence import atomic, checkpoint
 from dsac.persistence.policies import load_policy, read_policy
 from dsac.runs.folder import create
@@ -79,9 +79,9 @@ def test_train_evaluate_stop_resume(algo: str, tmp_path: Path, capsys: pytest.Ca
     assert lasting_rows(run) == lasting_rows(whole)
     for which in ("best", "last"):
         assert_same(*({k: v.numpy() for k, v in load_policy(r, which).state_dict().items()} for r in (run, whole)))
-    sittings = json.loads((run / "run.json").read_text())["sittings"]
-    assert len(sittings) == 4
-    assert sittings[0]["at_env_steps"] == 0
+    sessions = json.loads((run / "run.json").read_text())["sessions"]
+    assert len(sessions) == 4
+    assert sessions[0]["at_env_steps"] == 0
     assert not list(run.rglob(".*"))
 
     words = [f"run={run}", "episodes=3"]
@@ -404,7 +404,7 @@ def test_each_failure_has_its_code(error: BaseException, code: int, capsys: pyte
     def fails() -> int:
         raise error
 
-    assert guarded(fails) == code
+    assert with_exit_code(fails) == code
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -424,7 +424,7 @@ def test_a_limit_of_memory_is_one_line(tmp_path: Path):
 def test_a_defect_keeps_its_traceback():
     """Catches a mistake in the program that is reported as one of the user's."""
     with pytest.raises(ZeroDivisionError):
-        guarded(lambda: 1 // 0)
+        with_exit_code(lambda: 1 // 0)
 
 
 def test_replay_beyond_memory_is_refused_before_a_folder_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -69,7 +69,7 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
         built = tmp_path_factory.mktemp(base)
         for folder in ("work", "tmp", "path"):
             (built / folder).mkdir()
-        first = [*base_words(base), "total_env_steps=96"]  # of two sittings, as one that was stopped
+        first = [*base_words(base), "total_env_steps=96"]  # of two sessions, as one that was stopped
         for words in (first, ["resume=auto", *base_words(base)]):
             ended = server.run("train", words, built, chunk_bytes=400)
             assert ended.code == 0, ended

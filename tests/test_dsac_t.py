@@ -120,7 +120,7 @@ def test_relative_epsilon_makes_the_size_of_rewards_cancel(critic_loss: str):
         batch, noise = make_batch(small, step), make_noise(small, step)
         for algorithm, factor in ((small, 1.0), (large, 100.0)):
             rewards = factor * torch.sin(torch.arange(12.0)).view(3, 1, 4)
-            algorithm.returns.observe(rewards, torch.zeros(3, 1, 4, dtype=torch.bool))
+            algorithm.returns.update(rewards, torch.zeros(3, 1, 4, dtype=torch.bool))
             algorithm.update(batch._replace(reward=factor * batch.reward), noise, step % 2 == 0)
     for mine, theirs in zip(small.parameters(), large.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)

@@ -28,14 +28,14 @@ CLOCK = "wall_time"
 IDLE = {"ppo": ("metrics.", "algorithm.last_kl")}
 
 
-class Sitting:
+class Session:
     """A trainer without a run folder, block by block; `told` is what a log would have been told after each."""
 
     def __init__(self, algo: str, tmp_path: Path, *words: str) -> None:
         own = MORE[algo].split()
         self.config = small_config(tmp_path, algo, "algo.observation_normalization=true", *own, *words)
-        self.trainer = build(hardware.chosen(self.config)[0])
-        self.trainer.tasks = [self.attend]
+        self.trainer = build(hardware.resolve_hardware(self.config)[0])
+        self.trainer.callbacks = [self.attend]
         self.blocks, self.end, self.told = 0, 0, dict[str, np.ndarray]()
 
     def attend(self, trainer: Trainer) -> None:
@@ -68,7 +68,7 @@ class Sitting:
         return found
 
     def result(self, told_from: int) -> dict[str, np.ndarray]:
-        """What a sitting has come to, but for the clock, and what it told after so many blocks."""
+        """What a session has come to, but for the clock, and what it told after so many blocks."""
         state = self.state()
         frames = world_by_world(state["memory"].pop("frames")) if "frames" in state["memory"] else {}
         found = flatten(state) | {f"frames.{name}": rows for name, rows in frames.items()}
@@ -96,7 +96,7 @@ EVERY = [pytest.param(algo, "every", marks=pytest.mark.faults) for algo in ALGOR
 def test_a_resume_at_any_block_is_exact(algo: str, places: str, tmp_path: Path):
     """Catches state that is lost within episodes, the warm-up, at the replay's wrap, between delayed updates."""
     at, end = ([1, 2, 3, 4, 5], 6) if algo == "ppo" else PLACES[places]
-    whole, resumed = Sitting(algo, tmp_path), Sitting(algo, tmp_path)
+    whole, resumed = Session(algo, tmp_path), Session(algo, tmp_path)
     told: dict[str, np.ndarray] = {}
     for blocks in [*at, end]:
         whole.until(blocks)
@@ -114,14 +114,14 @@ def test_a_resume_at_any_block_is_exact(algo: str, places: str, tmp_path: Path):
     print(f"{algo}: {len(at)} places, each exact")
 
 
-def save(sitting: Sitting, root: Path) -> None:
+def save(session: Session, root: Path) -> None:
     """Save as a run does, frames in segments."""
-    state = sitting.trainer.state_dict()
+    state = session.trainer.state_dict()
     if "frames" in state["memory"]:
-        archive = Archive(root / checkpoint.SEGMENTS, sitting.trainer.memory.frames)
+        archive = Archive(root / checkpoint.SEGMENTS, session.trainer.memory.frames)
         state["memory"]["frames"] = archive.commit()
         archive.close()
-    checkpoint.save_step(root, sitting.blocks, state, {}, keep=1000)
+    checkpoint.save_step(root, session.blocks, state, {}, keep=1000)
 
 
 OTHERS = [pytest.param(algo, marks=pytest.mark.faults) for algo in ALGORITHMS if algo != "dsac_t"]
@@ -135,7 +135,7 @@ def test_without_any_item_a_resume_is_another_run(algo: str, tmp_path: Path):
     """
     middle, more = (4, 2) if algo == "ppo" else (106, 10)  # within episodes, after an odd number of updates
     looks = (middle + 1, middle + more)  # within the same episodes, and after a delayed update
-    run = Sitting(algo, tmp_path)
+    run = Session(algo, tmp_path)
     fresh = run.state()
     run.until(middle)
     state = run.state()
@@ -159,8 +159,8 @@ def test_without_any_item_a_resume_is_another_run(algo: str, tmp_path: Path):
     assert not unnoticed
 
 
-def results(run: Sitting, start: int, looks: tuple[int, ...]) -> list[dict[str, np.ndarray]]:
-    """What a sitting has come to at each of some blocks after `start`."""
+def results(run: Session, start: int, looks: tuple[int, ...]) -> list[dict[str, np.ndarray]]:
+    """What a session has come to at each of some blocks after `start`."""
     found = []
     for blocks in looks:
         run.until(blocks)

@@ -97,8 +97,8 @@ def test_a_run_still_in_training_is_no_failure(tmp_path: Path):
     made_seeds(tmp_path / "runs", "sac", [10.0])
     run = end_with(made_run(tmp_path / "runs", "sac", (5.0,), BUDGET, seed=1), exit_codes.NUMERICAL, 1000)
     path = run / "run.json"
-    first = json.loads(path.read_text())["sittings"][0]
-    path.write_text(json.dumps({"sittings": [first, {key: first[key] for key in first if key != "ended"}]}))
+    first = json.loads(path.read_text())["sessions"][0]
+    path.write_text(json.dumps({"sessions": [first, {key: first[key] for key in first if key != "ended"}]}))
     (row,) = compare(tmp_path / "runs", out=tmp_path, curves=False)["scores"]
     assert (row["seeds"], row["failed"]) == (1, 0)
 

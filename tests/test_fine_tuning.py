@@ -15,7 +15,7 @@ from dsac.cli import exit_codes
 from dsac.config import compose, load
 from dsac.persistence import checkpoint
 from dsac.runs.fine_tuning import take_weights, wanted
-from dsac.runs.hardware import chosen
+from dsac.runs.hardware import resolve_hardware
 from dsac.runs.parts import build
 from dsac.train import main
 
@@ -30,7 +30,7 @@ def source_run(runs: Path, algo: str, *more: str) -> Path:
 def test_weights_and_statistics_are_taken_and_nothing_else(algo: str, tmp_path: Path):
     """Catches a network or a normaliser that starts afresh, an optimizer or a counter that does not."""
     source = source_run(tmp_path, algo)
-    trainer = build(chosen(small_config(tmp_path, algo, NORMALIZED, "seed=7"))[0])
+    trainer = build(resolve_hardware(small_config(tmp_path, algo, NORMALIZED, "seed=7"))[0])
     fresh = {name: value.clone() for name, value in trainer.algorithm.state_dict().items()}
     facts = take_weights(trainer.algorithm, source)
     assert facts == {"run": str(source), "env_steps": 256}
@@ -46,7 +46,7 @@ def test_weights_and_statistics_are_taken_and_nothing_else(algo: str, tmp_path: 
 def test_one_learner_starts_all(tmp_path: Path):
     """Catches a broadcast that reaches the first learner only, and statistics that learners come to share."""
     source = source_run(tmp_path, "sac")
-    trainer = build(chosen(small_config(tmp_path, "sac", NORMALIZED, "learners=3"))[0])
+    trainer = build(resolve_hardware(small_config(tmp_path, "sac", NORMALIZED, "learners=3"))[0])
     take_weights(trainer.algorithm, source)
     weight, count = trainer.algorithm.actor.output.weight, trainer.algorithm.observations.moments.count
     assert torch.equal(weight[2], weight[0])
@@ -60,8 +60,8 @@ def test_a_fine_tuned_run_trains_resumes_and_says_where_it_comes_from(tmp_path: 
     words = small_words(tmp_path / "tuned", "ppo", NORMALIZED, f"init_from={source}", "num_envs=4")
     assert main(words) == exit_codes.FINISHED
     run = only_run(tmp_path / "tuned")
-    (sitting,) = json.loads((run / "run.json").read_text())["sittings"]
-    assert sitting["init_from"] == {"run": str(source), "env_steps": 256}
+    (session,) = json.loads((run / "run.json").read_text())["sessions"]
+    assert session["init_from"] == {"run": str(source), "env_steps": 256}
     assert rows(run)[-1]["env_steps"] == "256"
     counts = [final_state(folder)["algorithm.observations.moments.count"] for folder in (source, run)]
     assert counts[1] == counts[0] + 256 + 64  # its own steps and warm-up
@@ -134,6 +134,6 @@ def test_a_damaged_checkpoint_of_the_source_stays_where_it_is(tmp_path: Path):
     source = source_run(tmp_path, "ppo")
     newest = checkpoint.committed(source / "checkpoints")[-1]
     (newest / "state.json").write_text("{}")
-    trainer = build(chosen(load(compose(small_words(tmp_path, "ppo", NORMALIZED))))[0])
+    trainer = build(resolve_hardware(load(compose(small_words(tmp_path, "ppo", NORMALIZED))))[0])
     assert take_weights(trainer.algorithm, source)["env_steps"] < 256
     assert newest.is_dir()

@@ -62,7 +62,7 @@ def test_a_full_disk_costs_a_save_and_not_the_run(
             if trainer.env_steps == 90:
                 disk.before = failing((kind,))
             if trainer.env_steps == 120:
-                tried.append(len([task for task in trainer.tasks if task]))
+                tried.append(len([task for task in trainer.callbacks if task]))
                 run = only_run(runs)
                 assert checkpoint.newest_intact(run / "checkpoints")[1]["step"] == 0
                 disk.before = lambda _: None
@@ -93,7 +93,7 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
             if trainer.env_steps == 200:
                 disk.before = failing(DURABLE)
 
-        monkeypatch.setattr("dsac.train.run_sitting", with_tasks([fill]))
+        monkeypatch.setattr("dsac.train.run_session", with_tasks([fill]))
         assert main(small_words(runs)) == exit_codes.STORAGE
     said = capsys.readouterr().err
     assert "step 232 is safe; resume from there" in said
@@ -103,10 +103,10 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
 
 
 def with_tasks(tasks: list[Any]) -> Any:
-    """run_sitting with tasks of a test's own."""
-    from dsac.train import run_sitting
+    """run_session with tasks of a test's own."""
+    from dsac.train import run_session
 
-    return lambda config, run, _, bar, stopping: run_sitting(config, run, tasks, bar, stopping)
+    return lambda config, run, _, bar, stopping: run_session(config, run, tasks, bar, stopping)
 
 
 def test_a_full_disk_costs_curves_and_they_are_counted(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

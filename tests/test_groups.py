@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_runs import made_run, made_seeds
 
-from dsac.compare.groups import Group, grouped, unlike
+from dsac.compare.groups import Group, grouped, incomparable
 from dsac.compare.results import read
 from dsac.errors import ConfigError
 
@@ -21,7 +21,14 @@ def test_seeds_and_learners_are_averaged_whatever_the_machine(tmp_path: Path):
     """Catches a group split by the seed, by learners side by side, by threads or by a logging cadence."""
     made_run(tmp_path, "sac", [(0.0, 1.0), (0.0, 2.0)])
     made_run(
-        tmp_path, "sac", (0.0, 3.0), "threads=2", "device=cpu", "log_every_env_steps=500", "export.at_best=true", seed=2
+        tmp_path,
+        "sac",
+        (0.0, 3.0),
+        "threads=2",
+        "device=cpu",
+        "log_every_env_steps=500",
+        "export.on_new_best=true",
+        seed=2,
     )
     ((group,), remarks) = groups(tmp_path)
     assert [run.seed for run in group.runs] == [0, 1, 2]
@@ -183,7 +190,7 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path, words: list[str], giv
     made_run(tmp_path, "ppo", (0.0, 50.0, 100.0), *words, **given)
     found, _ = groups(tmp_path)
     assert found[0].different(found[1])
-    assert said in unlike(found)[0]
+    assert said in incomparable(found)[0]
 
 
 def test_a_learner_that_diverged_counts_and_is_named(tmp_path: Path):
@@ -209,5 +216,5 @@ def test_a_remark_on_many_groups_stays_a_line(tmp_path: Path):
     for tau in (0.001, 0.002, 0.003, 0.004):
         made_run(tmp_path, "sac", (0.0, 1.0), f"algo.tau={tau}")
     made_run(tmp_path, "ppo", (0.0, 1.0, 2.0))
-    (remark,) = unlike(groups(tmp_path)[0])
+    (remark,) = incomparable(groups(tmp_path)[0])
     assert remark.endswith("(2,000 env steps: 4 groups; 3,000 env steps: PPO)")

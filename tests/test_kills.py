@@ -21,7 +21,7 @@ HUMANOID += " algo.warmup_env_steps=40 algo.replay_capacity=3000"
 HUMANOID += " algo.observation_normalization=true eval.episodes=1 eval_every_env_steps=500 log_every_env_steps=100"
 HUMANOID += " checkpoint_every_env_steps=20 resumes_without_progress=100000"
 MOST_SAVES = 4
-SECONDS = 0.5  # about what a sitting takes to begin, and to reach its first save
+SECONDS = 0.5  # about what a session takes to begin, and to reach its first save
 EARLY = 0.15  # the share that may be killed before it has begun: while it reads the checkpoint
 
 
@@ -34,7 +34,7 @@ def newest_step(run: Path) -> int:
 
 
 def killed(zygote: Zygote, words: list[str], draw: random.Random) -> tuple[list[str], bool]:
-    """What a sitting said until it was killed, and whether it had begun to train.
+    """What a session said until it was killed, and whether it had begun to train.
 
     The moment is a random time within a random one of its saves or the steps before it, however fast the machine is.
     """
@@ -59,7 +59,7 @@ def killed(zygote: Zygote, words: list[str], draw: random.Random) -> tuple[list[
 )
 def test_no_kill_costs_what_was_saved_or_changes_what_is_learned(kills: int, tmp_path: Path):
     """Catches a save that a kill leaves half done, one that was reported too soon, and a resume that is not exact."""
-    # With this seed the first two sittings get as far as their third save, however slow the machine is.
+    # With this seed the first two sessions get as far as their third save, however slow the machine is.
     draw, runs, zygote = random.Random(11), tmp_path / "killed", Zygote()
     words, reported, done, resumes, during_saves = [*HUMANOID.split(), f"runs={runs}"], -1, 0, 0, 0
     try:
@@ -86,7 +86,7 @@ def test_no_kill_costs_what_was_saved_or_changes_what_is_learned(kills: int, tmp
 
 
 def told_end(zygote: Zygote, words: list[str]) -> str:
-    """How a sitting ends that nobody kills."""
+    """How a session ends that nobody kills."""
     zygote.start(words)
     told: list[str] = []
     end = zygote.line_with("ended", told=told)

@@ -48,7 +48,7 @@ def scalars(run: Path, learner: int = 0) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_curves_continue_after_a_crash(tmp_path: Path):
-    """Catches points drawn twice, points lost, a wall clock that starts anew, a sitting in another's place."""
+    """Catches points drawn twice, points lost, a wall clock that starts anew, a session in another's place."""
     whole = train_whole(small_config(tmp_path / "whole"))
     config = small_config(tmp_path / "crashed")
     with pytest.raises(Crash):
@@ -66,7 +66,7 @@ def test_curves_continue_after_a_crash(tmp_path: Path):
         steps = [step for step, _ in points]
         assert steps == sorted(set(steps))
         assert steps == [int(row["env_steps"]) for row in rows(run) if row["tag"] == tag]
-        if not tag.startswith("rate/"):  # these need a row before them in the same sitting
+        if not tag.startswith("rate/"):  # these need a row before them in the same session
             assert steps == [step for step, _ in expected[tag]]
     assert "eval/return" in found
     assert found["train/actor_loss"] == expected["train/actor_loss"]
@@ -91,7 +91,7 @@ def test_no_host_name_and_no_environment(tmp_path: Path, monkeypatch: pytest.Mon
     for path in run.rglob("*"):
         assert "the-host" not in path.name
         assert not path.is_file() or not any(word in path.read_bytes() for word in (b"the-host", b"hunter2"))
-    facts = json.loads((run / "run.json").read_text())["sittings"][0]
+    facts = json.loads((run / "run.json").read_text())["sessions"][0]
     assert {"versions", "git_revision", "config_hash", "threads", "cpu", "device", "started"} <= facts.keys()
     assert not set(os.environ) & set(facts)
 

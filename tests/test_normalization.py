@@ -16,7 +16,7 @@ def test_observations_are_counted_once_and_exactly():
     normalizer = ObservationNormalizer(2, 3)
     blocks = [torch.randn(steps, 2, 4, 3) * 5 + 100 for steps in (1, 7, 2)]
     for block in blocks:
-        normalizer.observe(block)
+        normalizer.update(block)
         normalizer(block.transpose(0, 1))
     rows = torch.cat(blocks).transpose(0, 1).flatten(1, 2).double()
     torch.testing.assert_close(normalizer.moments.mean, rows.mean(1))
@@ -30,7 +30,7 @@ def test_observations_are_clipped_and_start_as_they_are():
     normalizer = ObservationNormalizer(1, 2)
     obs = torch.tensor([[[0.5, -30.0]]])
     assert normalizer(obs).tolist() == [[[0.5, -10.0]]]
-    normalizer.observe(torch.ones(4, 1, 2, 2))
+    normalizer.update(torch.ones(4, 1, 2, 2))
     assert torch.isfinite(normalizer(obs)).all()
 
 
@@ -39,8 +39,8 @@ def test_returns_are_cleared_at_episode_ends():
     normalizer = ReturnNormalizer(1, 2, gamma=0.5)
     reward = torch.tensor([[[1.0, 2.0]], [[1.0, 0.0]], [[4.0, 0.0]]])
     ended = torch.tensor([[[False, True]], [[False, False]], [[False, False]]])
-    normalizer.observe(reward[:2], ended[:2])
-    normalizer.observe(reward[2:], ended[2:])
+    normalizer.update(reward[:2], ended[:2])
+    normalizer.update(reward[2:], ended[2:])
     returns = np.array([[1.0, 2.0], [1.5, 0.0], [4.75, 0.0]])
     assert abs(normalizer.std().item() - returns.std()) < 1e-7
     assert normalizer.largest.item() == 4.75
@@ -53,7 +53,7 @@ def block(*rewards: float, worlds: int = 2) -> torch.Tensor:
 
 def shown(normalizer: ReturnNormalizer, reward: torch.Tensor) -> None:
     """Show a block in which no episode ends."""
-    normalizer.observe(reward, torch.zeros_like(reward, dtype=torch.bool))
+    normalizer.update(reward, torch.zeros_like(reward, dtype=torch.bool))
 
 
 def test_zeros_say_nothing_of_the_size_of_returns():
@@ -103,7 +103,7 @@ def test_the_bound_leaves_everything_that_was_seen_as_it_is():
     reward = torch.randn(3_000, 1, 4, dtype=torch.float64) + 0.5
     ended = torch.rand(3_000, 1, 4) < 0.01
     for part, end in zip(reward.split(10), ended.split(10), strict=True):
-        normalizer.observe(part, end)
+        normalizer.update(part, end)
     returns, _ = discounted_returns(reward, ended, torch.zeros(1, 4, dtype=torch.float64), 0.99)
     assert normalizer.largest.item() == returns.abs().max().item()
     assert normalizer.bound().item() > reward.abs().max().item()

@@ -40,8 +40,8 @@ def in_config(run: Path, **values: Any) -> None:
 
 def in_run_json(run: Path, **values: Any) -> None:
     path = run / "run.json"
-    sitting = json.loads(path.read_text())["sittings"][0]
-    path.write_text(json.dumps({"sittings": [sitting | values]}))
+    session = json.loads(path.read_text())["sessions"][0]
+    path.write_text(json.dumps({"sessions": [session | values]}))
 
 
 def to_zero(path: Path) -> None:
@@ -65,7 +65,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "steps that go back": (lambda run: metrics(run).open("a").write("9,9,9,eval/return,1\n"), "not in order"),
     "a pipe for run.json": (lambda run: put(run / "run.json", os.mkfifo), "run.json: not a plain file"),
     "a device for run.json": (lambda run: put(run / "run.json", to_zero), "run.json: a link"),
-    "no sitting": (lambda run: (run / "run.json").write_text('{"sittings": []}'), "there is no sitting"),
+    "no session": (lambda run: (run / "run.json").write_text('{"sessions": []}'), "there is no session"),
     "no versions": (lambda run: in_run_json(run, versions=[]), "versions"),
     "an odd end": (lambda run: in_run_json(run, ended={"exit_code": "4", "env_steps": 1}), "exit_code"),
     "a processor that clears the screen": (lambda run: in_run_json(run, cpu="\x1b[2J"), "cannot be printed"),

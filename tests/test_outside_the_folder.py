@@ -15,7 +15,7 @@ from dsac.cli import exit_codes
 from dsac.persistence import checkpoint, replay_segments
 from dsac.persistence.lock import RunLock
 from dsac.schema import files
-from dsac.train import main, run_sitting
+from dsac.train import main, run_session
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_links_in_a_run_folder_are_unlinked_and_never_walked_through(run: Path, 
     assert standing == ["step-000000000500"]  # which is no checkpoint, and nothing of ours
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "learner-0", "moments", "checkpoints/segments"])
+@pytest.mark.parametrize("name", ["checkpoints", "learner-0", "snapshots", "checkpoints/segments"])
 def test_a_folder_of_a_run_that_is_a_link_is_refused(
     run: Path, outside: Path, name: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -130,9 +130,9 @@ def test_a_run_folder_that_goes_ends_the_run_and_is_not_made_again(
                 only_run(tmp_path / "runs").rename(tmp_path / "elsewhere")
 
     def with_task(config: Any, run: Any, _: Any, bar: Any, stopping: Any) -> Any:
-        return run_sitting(config, run, [go], bar, stopping)
+        return run_session(config, run, [go], bar, stopping)
 
-    monkeypatch.setattr("dsac.train.run_sitting", with_task)
+    monkeypatch.setattr("dsac.train.run_session", with_task)
     assert main(small_words(tmp_path / "runs")) == exit_codes.STORAGE
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "warning", "Trace"))]
     assert "is gone" in line

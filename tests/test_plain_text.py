@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dsac.cli import exit_codes
-from dsac.cli.exit_codes import failed, guarded
+from dsac.cli.exit_codes import failed, with_exit_code
 from dsac.schema.plain_text import on_screen, warn
 from dsac.train import main
 from envs.contract import EnvironmentFault
@@ -36,7 +36,7 @@ def test_errors_and_warnings_are_plain_lines(capsys: pytest.CaptureFixture[str])
     """Catches an env's exception or a word of a config that reaches the terminal as it is."""
     failed(2, HOSTILE, "b")
     warn(HOSTILE)
-    assert guarded(raise_fault) == exit_codes.ENVIRONMENT
+    assert with_exit_code(raise_fault) == exit_codes.ENVIRONMENT
     assert capsys.readouterr().err.splitlines() == [
         f"error: {SHOWN}",
         "error: b",

@@ -83,7 +83,7 @@ def test_the_disk_forgets_what_was_not_flushed(tmp_path: Path):
         assert disk.calls[-4:] == ["create d/c", "write d/c", "fsync d/c", "close d/c"]
 
 
-class Sitting:
+class Session:
     """A replay that is filled, saved and resumed below `root`, step by step."""
 
     def __init__(self, root: Path) -> None:
@@ -98,7 +98,7 @@ class Sitting:
     def save(self, step: int) -> None:
         self.replay.add(random_block(5, seed=step))
         state = {"value": step, "array": np.full(3, step, np.float32), "memory": self.replay.state_dict()}
-        self.archive.follow()
+        self.archive.write_full_segments()
         state["memory"]["frames"] = self.archive.commit()
         save_step(self.root, step, state, {}, keep=2)
 
@@ -132,9 +132,9 @@ def test_checkpoints_survive_every_cut(tmp_path: Path, tiny_chunks: None):
     root = tmp_path / "run"
     root.mkdir()
     with Disk(root, piece=400) as disk:
-        cuts, sitting = Cuts(disk), Sitting(root / "checkpoints")
+        cuts, session = Cuts(disk), Session(root / "checkpoints")
         for step in (1, 2, 3, 4):
-            sitting.save(step)
+            session.save(step)
             cuts.report(step)
     kinds = {(call.split(" ")[0], call.rpartition("/")[2]) for call in disk.calls}
     assert {("unlink", "manifest.json"), ("unlink", "000000000000.safetensors")} <= kinds  # something was pruned
@@ -195,7 +195,7 @@ def test_a_replaced_export_survives_every_cut(tmp_path: Path):
             cuts.report(step)
     assert len(cuts.found) > 20
     for tree, reported in cuts.trees(tmp_path / "trees"):
-        place = atomic.standing(tree / "export")
+        place = atomic.readable_path(tree / "export")
         if reported or place.exists():
             texts = {(place / name).read_text() for name in ("policy.onnx", "policy.json")}
             assert texts in ({str(reported) * 200}, {str(reported + 1) * 200})
@@ -216,25 +216,25 @@ def test_a_replaced_text_survives_every_cut(tmp_path: Path):
 
 
 def killed_then_cut(folder: Path, at: int) -> tuple[int, bool]:
-    """Kill a save at its n-th call, go on in a second sitting, cut the power anywhere in that one.
+    """Kill a save at its n-th call, go on in a second session, cut the power anywhere in that one.
 
     Returns how many trees were tried, and whether the save was over before its n-th call.
     """
     root = folder / "run"
     root.mkdir(parents=True)
     with Disk(root, piece=400) as disk:
-        sitting = Sitting(root)
+        session = Session(root)
         for step in (1, 2, 3):
-            sitting.save(step)
+            session.save(step)
         first = len(disk.calls)
         disk.before = partial(kill_after, disk, first + at)
         with contextlib.suppress(Killed):
-            sitting.save(4)
+            session.save(4)
         over = len(disk.calls) < first + at
         disk.before = lambda call: None
         cuts = Cuts(disk)
         cuts.report(3)
-        second = Sitting(root)
+        second = Session(root)
         step = int(second.replay.state_dict()["written"].max()) // 6
         cuts.report(step)
         for later in (step + 1, step + 2):
@@ -247,26 +247,26 @@ def killed_then_cut(folder: Path, at: int) -> tuple[int, bool]:
 
 @pytest.mark.parametrize("at", [3, 17, 23, 29])
 def test_a_kill_and_then_a_cut(tmp_path: Path, tiny_chunks: None, at: int):
-    """Catches a second sitting that tidies up what the first left before its own work is safe."""
+    """Catches a second session that tidies up what the first left before its own work is safe."""
     assert killed_then_cut(tmp_path, at)[0] > 50
 
 
 def test_a_kill_at_any_call(tmp_path: Path, tiny_chunks: None):
-    """Catches a save that a kill leaves neither undone nor done, and what the next sitting cannot go on from."""
+    """Catches a save that a kill leaves neither undone nor done, and what the next session cannot go on from."""
     at, over = 0, False
     while not over:
         root = tmp_path / str(at)
         root.mkdir()
         with Disk(root, piece=400) as disk:
-            sitting = Sitting(root)
-            sitting.save(1)
-            sitting.save(2)
+            session = Session(root)
+            session.save(1)
+            session.save(2)
             disk.before = partial(kill_after, disk, len(disk.calls) + at)
             with contextlib.suppress(Killed):
-                sitting.save(3)
+                session.save(3)
                 over = True
         check(root, 2)
-        Sitting(root).save(9)
+        Session(root).save(9)
         assert newest(root)[0]["value"] == 9
         assert len(checkpoint.committed(root)) == 2
         assert not list(root.glob(".*"))

@@ -8,13 +8,13 @@ import torch
 from helpers import make_algorithm, make_batch, make_block
 
 from dsac.algorithms.ppo import clip_by_norm, clipped_policy_loss
-from dsac.updater import Observer
+from dsac.updater import StatisticsUpdater
 
 
 def test_first_minibatch_has_ratio_one():
     """Catches statistics that move between acting and learning, and log-probs of the clipped action."""
     algorithm = make_algorithm("ppo", seeds=(0, 1), horizon=8, observation_normalization=True)
-    Observer(algorithm, "eager")(make_block(algorithm, 8, 4, seed=1))
+    StatisticsUpdater(algorithm, "eager")(make_block(algorithm, 8, 4, seed=1))
     obs = torch.randn(8, 2, 4, 5) * 3
     noise = torch.randn(8, 2, 4, 3) * 2
     action = torch.stack([algorithm.act(o, n) for o, n in zip(obs, noise, strict=True)])
@@ -35,7 +35,7 @@ def test_statistics_move_only_after_the_block():
     sample = algorithm.process(block)
     algorithm.update(type(sample)(*(x.transpose(0, 1).flatten(1, 2) for x in sample)), {}, True)
     assert torch.equal(algorithm.observations.mean, before)
-    Observer(algorithm, "eager")(block)
+    StatisticsUpdater(algorithm, "eager")(block)
     np.testing.assert_allclose(algorithm.observations.mean[0], block.obs.reshape(-1, 5).mean(0), atol=1e-6)
     assert algorithm.observations.moments.count.tolist() == [32]
 
@@ -86,14 +86,14 @@ def test_adaptive_penalty_doubles_and_halves():
     algorithm = make_algorithm("ppo", seeds=(0, 1, 2), kl_penalty=0.2, kl_adaptive_target=0.01)
     algorithm.last_kl.copy_(torch.tensor([0.1, 0.001, 0.01]))
     algorithm.optimizer.count.fill_(1)
-    Observer(algorithm, "eager")(make_block(algorithm, 2, 4))
+    StatisticsUpdater(algorithm, "eager")(make_block(algorithm, 2, 4))
     torch.testing.assert_close(algorithm.kl_coefficient, torch.tensor([0.4, 0.1, 0.2]))
 
 
 def test_the_penalty_waits_for_an_update():
     """Catches an adaptive penalty that is halved by the warm-up, in which the policy cannot have moved."""
     algorithm = make_algorithm("ppo", seeds=(0, 1), kl_penalty=0.2, kl_adaptive_target=0.01)
-    Observer(algorithm, "eager")(make_block(algorithm, 2, 4))
+    StatisticsUpdater(algorithm, "eager")(make_block(algorithm, 2, 4))
     torch.testing.assert_close(algorithm.kl_coefficient, torch.tensor([0.2, 0.2]))
 
 
@@ -101,7 +101,7 @@ def test_rewards_are_divided_by_the_deviation_of_returns():
     """Catches rewards that are centred, clipped before scaling, or scaled by the reward's own deviation."""
     algorithm = make_algorithm("ppo", horizon=8, gamma=0.9, observation_normalization=False, reward_clip=None)
     block = make_block(algorithm, 8, 4)
-    Observer(algorithm, "eager")(block)
+    StatisticsUpdater(algorithm, "eager")(block)
     running, returns = np.zeros(4), []
     for reward in block.reward[:, 0]:
         running = 0.9 * running + reward

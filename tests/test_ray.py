@@ -156,7 +156,7 @@ def test_no_kill_of_a_collector_costs_or_tears_a_transition(kills: int, tmp_path
             at[0] = trainer.env_steps + draw.randrange(2_000)
         if trainer.collector.losses >= kills:
             trainer.total_env_steps = trainer.env_steps + 400
-            trainer.tasks.remove(strike)
+            trainer.callbacks.remove(strike)
 
     assert train(config, None, [strike]) == exit_codes.FINISHED
     run = only_run(tmp_path)

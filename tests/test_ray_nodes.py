@@ -26,7 +26,7 @@ def test_a_node_that_leaves_takes_only_its_collectors(tmp_path: Path):
                 at.append(trainer.env_steps)
             if at and trainer.collector.losses == 2:
                 trainer.total_env_steps = at[0] = trainer.env_steps + 400
-                trainer.tasks.remove(strike)
+                trainer.callbacks.remove(strike)
 
         config = small_config(tmp_path, "sac", *words, f"ray.address={cluster.address}")
         assert train(config, None, [strike]) == exit_codes.FINISHED

@@ -66,7 +66,7 @@ class PretendedRay:
         call = self.calls[request]
         if call["fate"] == "lost":
             raise RayError("its process died")
-        block, report = call["host"].gather(
+        block, report = call["host"].collect(
             *(call[key] for key in ("act", "steps", "generation", "version", "weights"))
         )
         for array in block:
@@ -89,7 +89,7 @@ def remote(algo: str, *words: str, collectors: int = 2) -> tuple[RemoteCollector
     config = small_config(Path("unused"), algo, "collect=ray", f"collectors={collectors}", "ray.block_steps=5", *words)
     collector = RemoteCollector(config)
     algorithm = load_algorithm(algo)(collector.spec, config.algo, config.seeds)
-    collector.follow(algorithm)
+    collector.set_algorithm(algorithm)
     return collector, algorithm
 
 
@@ -101,7 +101,7 @@ def test_what_is_sent_is_what_acts(algo: str):
     run_updates(original, 4, torch.float32)
     obs = torch.randn(2, 3, original.spec.obs_dim)
     assert original.observations is not None
-    original.observations.observe(5 * obs[None] + 1)
+    original.observations.update(5 * obs[None] + 1)
     noise = torch.randn(2, 3, original.spec.action_dim)
     assert not torch.equal(original.act(obs, noise), fresh.act(obs, noise))
     sent = original.acting_state()
@@ -117,9 +117,9 @@ def test_on_policy_blocks_are_those_of_the_same_collectors_here(ray: PretendedRa
     alone = [CollectorHost(to_tree(collector.config), ".", index, 2, 2) for index in range(2)]
     for turn in range(3):
         ray.last_first = not ray.last_first
-        block = collector.gather(algorithm.act, 16)
+        block = collector.collect(algorithm.act, 16)
         weights = {name: tensor.numpy().copy() for name, tensor in algorithm.acting_state().items()}
-        parts = [host.gather("act", 16, 0, turn + 1, weights)[0] for host in alone]
+        parts = [host.collect("act", 16, 0, turn + 1, weights)[0] for host in alone]
         for found, *expected in zip(block, *parts, strict=True):
             assert np.array_equal(found, np.concatenate(expected, axis=2))
         assert block.reward.shape == (16, 2, 4)
@@ -137,8 +137,8 @@ def test_off_policy_blocks_come_whole_from_one_collector_with_a_known_lag(ray: P
     weights = {name: tensor.numpy().copy() for name, tensor in algorithm.acting_state().items()}
     for turn in range(7):
         ray.last_first = not ray.last_first
-        block = collector.gather(algorithm.act, 1)
-        expected, _ = alone[turn % 3].gather("act", 5, 0, 1, weights)
+        block = collector.collect(algorithm.act, 1)
+        expected, _ = alone[turn % 3].collect("act", 5, 0, 1, weights)
         for found, wanted in zip(block, expected, strict=True):
             assert np.array_equal(found, wanted)
     assert (
@@ -153,14 +153,14 @@ def test_the_learner_waits_for_none_and_drops_what_is_too_old(ray: PretendedRay)
     collector, algorithm = remote("sac", "ray.max_lag=4")
     ray.fate = lambda host, call: "silent" if host == 0 and call == 0 else "answer"
     for _ in range(9):
-        collector.gather(algorithm.act, 1)
+        collector.collect(algorithm.act, 1)
     assert collector.take_facts()["collect/policy_lag_max"] == 1
     ray.calls[0]["fate"] = "answer"
-    collector.gather(algorithm.act, 1)
+    collector.collect(algorithm.act, 1)
     facts = collector.take_facts()
     assert facts["collect/env_steps_dropped"] == 5 * 2
     assert facts["collect/policy_lag_max"] == 1
-    collector.gather(algorithm.act, 1)
+    collector.collect(algorithm.act, 1)
     assert {call["host"].index for call in ray.calls[-3:]} == {0, 1}
 
 
@@ -175,9 +175,9 @@ def test_returns_run_on_in_the_worlds_that_earned_them(algo: str, field: str, co
     earned: dict[bytes, float] = {}  # by the observation that a world has come to
     continued = 0
     for _ in range(7):
-        block = collector.gather(algorithm.act, 5)
+        block = collector.collect(algorithm.act, 5)
         ended = block.terminated | block.truncated
-        algorithm.observe(*map(torch.tensor, (block.obs, block.reward, ended)))
+        algorithm.update_statistics(*map(torch.tensor, (block.obs, block.reward, ended)))
         for world, running in enumerate(algorithm.returns.running[0].tolist()):
             before = earned.get(block.obs[0, 0, world].tobytes(), 0.0)
             continued += before > 0
@@ -195,7 +195,7 @@ def test_a_lost_collector_is_counted_and_its_successor_plays_other_episodes(algo
     lost = {3, 6}
     ray.fate = lambda host, call: "lost" if call in lost else "answer"
     collector, algorithm = remote(algo, "num_envs=4")
-    blocks = [collector.gather(algorithm.act, 5) for _ in range(6)]
+    blocks = [collector.collect(algorithm.act, 5) for _ in range(6)]
     facts = collector.take_facts()
     assert facts["collect/collectors_lost"] == 2
     assert max(call["generation"] for call in ray.calls) in (1, 2)
@@ -209,12 +209,12 @@ def test_when_none_is_left_the_run_ends_with_the_last_error(
 ):
     """Catches a run that waits for ever for collectors that cannot be had, and an error that nobody is told."""
     collector, algorithm = remote(algo)
-    collector.gather(algorithm.act, 4)
+    collector.collect(algorithm.act, 4)
     ray.fate = lambda host, call: "lost" if host in failing else "answer"
     for _ in range(under_way):
-        collector.gather(algorithm.act, 4)
+        collector.collect(algorithm.act, 4)
     with pytest.raises(EnvironmentFault, match="failed 3 times in a row: its process died"):
-        collector.gather(algorithm.act, 4)
+        collector.collect(algorithm.act, 4)
 
 
 def test_off_policy_one_that_is_left_carries_on(ray: PretendedRay):
@@ -222,7 +222,7 @@ def test_off_policy_one_that_is_left_carries_on(ray: PretendedRay):
     collector, algorithm = remote("sac")
     ray.fate = lambda host, call: "lost" if host == 1 and call < 20 else "answer"
     for _ in range(20):
-        collector.gather(algorithm.act, 1)
+        collector.collect(algorithm.act, 1)
     assert collector.losses == len(ray.killed) > 3
     assert {call["host"].index for call in ray.calls[-3:]} == {0, 1}
 
@@ -232,7 +232,7 @@ def test_a_silent_collector_is_replaced(ray: PretendedRay, monkeypatch: pytest.M
     collector, algorithm = remote("ppo", "ray.silent_seconds=0.05")
     monkeypatch.setattr(remote_collector, "START_SECONDS", 0.1)
     ray.fate = lambda host, call: "silent" if call in (1, 4) else "answer"  # at the start, and later
-    blocks = [collector.gather(algorithm.act, 8) for _ in range(2)]
+    blocks = [collector.collect(algorithm.act, 8) for _ in range(2)]
     assert [host.index for host in ray.killed] == [1, 1]
     assert len({id(host) for host in ray.killed}) == collector.losses == 2
     assert [block.reward.shape for block in blocks] == [(8, 1, 2)] * 2
@@ -243,24 +243,24 @@ def test_a_silent_collector_is_replaced_while_others_answer(ray: PretendedRay, m
     collector, algorithm = remote("sac", "ray.silent_seconds=0.05")
     monkeypatch.setattr(remote_collector, "START_SECONDS", 0.1)
     ray.fate = lambda host, call: "silent" if call == 1 else "answer"
-    collector.gather(algorithm.act, 1)
+    collector.collect(algorithm.act, 1)
     time.sleep(0.2)
     for _ in range(3):
-        collector.gather(algorithm.act, 1)
+        collector.collect(algorithm.act, 1)
     assert [host.index for host in ray.killed] == [1]
 
 
 def test_a_resumed_run_plays_other_episodes_and_keeps_its_counts(ray: PretendedRay):
     """Catches a resume that begins the very episodes again that were learned from before."""
     collector, algorithm = remote("sac")
-    first = [collector.gather(algorithm.act, 1) for _ in range(2)]
+    first = [collector.collect(algorithm.act, 1) for _ in range(2)]
     collector.losses = 5
     again, _ = remote("sac")
-    again.follow(algorithm)
+    again.set_algorithm(algorithm)
     again.load_state_dict(collector.state_dict())
     assert again.take_facts()["collect/collectors_lost"] == 5
     assert again.version == collector.version
-    second = [again.gather(algorithm.act, 1) for _ in range(2)]
+    second = [again.collect(algorithm.act, 1) for _ in range(2)]
     starts = np.concatenate([block.obs[0].reshape(-1, 4) for block in first + second])
     assert len(np.unique(starts, axis=0)) == len(starts)
 

@@ -86,9 +86,9 @@ def test_a_run_that_was_not_evaluated_yet_is_named(tmp_path: Path):
 def test_a_resumed_run_names_both_simulators(tmp_path: Path):
     """Catches a run of two simulator versions that passes for one of the second."""
     path = made_run(tmp_path) / "run.json"
-    sittings = json.loads(path.read_text())["sittings"]
-    later = {**sittings[0], "versions": {**sittings[0]["versions"], "mujoco": "3.18.0"}}
-    path.write_text(json.dumps({"sittings": [*sittings, later]}))
+    sessions = json.loads(path.read_text())["sessions"]
+    later = {**sessions[0], "versions": {**sessions[0]["versions"], "mujoco": "3.18.0"}}
+    path.write_text(json.dumps({"sessions": [*sessions, later]}))
     assert results.read([tmp_path])[0][0].facts["versions"]["mujoco"] == "3.17.0 then 3.18.0"
 
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_names_both_simulators(tmp_path: Path):
     [
         (lambda run: (run / "learner-0" / "metrics.csv").open("a").write("9,9,9,eval/return,nan\n"), "not a finite"),
         (lambda run: (run / "run.json").write_text("{"), "left out, run.json: no readable JSON"),
-        (lambda run: (run / "run.json").write_text("{}"), "run.json says not what made the run: sittings is missing"),
+        (lambda run: (run / "run.json").write_text("{}"), "run.json says not what made the run: sessions is missing"),
         (lambda run: (run / "config.yaml").write_text("env: ["), "config.yaml"),
         (lambda run: (run / "learner-0" / "metrics.csv").unlink(), "no run with an evaluation"),
     ],

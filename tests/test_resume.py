@@ -84,11 +84,11 @@ def test_what_is_the_same_is_no_change(run: Path, tmp_path: Path):
 
 
 def test_a_declared_change_is_made_kept_and_put_down(run: Path, capsys: pytest.CaptureFixture[str]):
-    """Catches a change that holds for one sitting, one that must be declared again, and one that leaves no trace."""
+    """Catches a change that holds for one session, one that must be declared again, and one that leaves no trace."""
     assert main([f"resume={run}", "algo.gamma=0.9", "allow_change=true", "total_env_steps=134"]) == exit_codes.FINISHED
     assert yaml.safe_load((run / "config.yaml").read_text())["algo"]["gamma"] == 0.9
     assert main([f"resume={run}", "total_env_steps=140"]) == exit_codes.FINISHED
-    hashes = [sitting["config_hash"] for sitting in record.read(run)]
+    hashes = [session["config_hash"] for session in record.read(run)]
     assert len(hashes) == 3
     assert hashes[0] != hashes[1]
     assert "algo.gamma=0.99: the run has 0.9;" in refused(["algo.gamma=0.99"], run, capsys)[0]
@@ -164,7 +164,7 @@ def test_a_run_has_one_trainer(run: Path, capsys: pytest.CaptureFixture[str]):
     assert main([f"resume={run}"]) == exit_codes.FINISHED
 
 
-def test_the_lock_is_let_go_with_the_sitting(run: Path):
+def test_the_lock_is_let_go_with_the_session(run: Path):
     """Catches a notebook that cannot continue the run that it has just stopped."""
     first = RunLock(run)
     with pytest.raises(Locked, match=f"process {os.getpid()}"):
@@ -190,7 +190,7 @@ def test_a_crash_loop_ends(run: Path, capsys: pytest.CaptureFixture[str]):
     assert main([f"resume={run}"]) == exit_codes.USAGE
     assert "resumes_without_progress=4 goes on" in capsys.readouterr().err
     assert main([f"resume={run}", "resumes_without_progress=4"]) == exit_codes.FINISHED
-    ended = [sitting["ended"] for sitting in record.read(run)]
+    ended = [session["ended"] for session in record.read(run)]
     assert [end["exit_code"] for end in ended] == [75, None, None, None, 0]
     assert ended[-1]["env_steps"] == 256
 
@@ -218,7 +218,7 @@ def test_the_level_of_a_resume_is_stated(run: Path, tmp_path: Path, capsys: pyte
     train(small_config(run.parent), run, [stop_at(140)])
     assert "from here on bit for bit the run that was never stopped" in capsys.readouterr().out
     content = json.loads((run / "run.json").read_text())
-    content["sittings"][-1] |= {"threads": 7, "versions": {**content["sittings"][-1]["versions"], "torch": "1.0"}}
+    content["sessions"][-1] |= {"threads": 7, "versions": {**content["sessions"][-1]["versions"], "torch": "1.0"}}
     (run / "run.json").write_text(json.dumps(content))
     train(small_config(run.parent), run, [stop_at(150)])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not bit for bit")]
@@ -231,7 +231,7 @@ def test_the_level_of_a_resume_is_stated(run: Path, tmp_path: Path, capsys: pyte
     ]
 
 
-def test_the_best_policy_of_a_lost_sitting_stays_until_it_is_beaten(run: Path):
+def test_the_best_policy_of_a_lost_session_stays_until_it_is_beaten(run: Path):
     """Catches a resume that writes a worse policy over a better one, which the checkpoint knows nothing of."""
     from dsac.persistence.policies import better_there
 

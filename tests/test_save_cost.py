@@ -53,7 +53,7 @@ def fill(trainer: Any, transitions: int, draw: np.random.Generator) -> None:
         action = draw.standard_normal((steps, 1, worlds, spec.action_dim), np.float32)
         flags = np.zeros((3, steps, 1, worlds), bool)
         trainer.memory.add(Transition(rows[:-1], action, action[..., 0], rows[1:], *flags), counts=False)
-        next(task for task in trainer.tasks if getattr(task, "__name__", "") == "follow")(trainer)
+        next(task for task in trainer.callbacks if getattr(task, "__name__", "") == "follow")(trainer)
 
 
 @pytest.mark.faults
@@ -62,9 +62,9 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
     """Catches a save that writes or copies the whole replay, and one that stops the training for long."""
     draw, pauses, worked = np.random.default_rng(0), list[float](), list[float]()
     extra, saving = list[int](), False
-    save = checkpointer.Saver.save
+    save = checkpointer.Checkpointer.save
 
-    def timed(self: checkpointer.Saver, trainer: Any) -> None:
+    def timed(self: checkpointer.Checkpointer, trainer: Any) -> None:
         if not saving:
             return save(self, trainer)
         with Peak() as peak:
@@ -83,7 +83,7 @@ def test_a_save_of_a_full_humanoid_replay_costs_what_is_new(tmp_path: Path, monk
             saving = True
             fill(trainer, ADDED, draw)
 
-    monkeypatch.setattr(checkpointer.Saver, "save", timed)
+    monkeypatch.setattr(checkpointer.Checkpointer, "save", timed)
     words = "env=Humanoid algo=dsac_t experiment=null device=cpu accelerate=eager"
     words += " algo.warmup_env_steps=1000 checkpoint_every_env_steps=40"
     words += f" total_env_steps={40 * (SAVES + 1)} eval.episodes=1 eval_every_env_steps=100000 runs={tmp_path}"

@@ -40,7 +40,7 @@ class Saved:
         for _ in range(blocks):
             self.step += 1
             self.replay.add(random_block(3, seed=self.step))
-            self.archive.follow()
+            self.archive.write_full_segments()
 
     def save(self) -> None:
         state = {**self.replay.state_dict(), "frames": self.archive.commit()}
@@ -79,7 +79,7 @@ def test_a_save_costs_what_is_new(tmp_path: Path):
 
 @pytest.mark.parametrize("blocks", [1, 5, 40, 90])
 def test_a_resume_is_exact_whatever_lies_in_segments(tmp_path: Path, blocks: int):
-    """Catches frames lost or doubled where segments meet, at the wrap of the ring, or in a second sitting."""
+    """Catches frames lost or doubled where segments meet, at the wrap of the ring, or in a second session."""
     saved = Saved(tmp_path)
     for _ in range(3):
         saved.add(blocks)
@@ -159,7 +159,7 @@ def test_a_segment_out_of_its_folder_is_refused(tmp_path: Path):
             list(log._replace(segments={name: entry}))
 
 
-def test_what_a_killed_sitting_left_is_cleared_away(tmp_path: Path):
+def test_what_a_killed_session_left_is_cleared_away(tmp_path: Path):
     """Catches segments that no checkpoint lists and that stay for good."""
     saved = Saved(tmp_path)
     saved.add(20)
@@ -183,7 +183,7 @@ def test_a_lagging_world_is_saved_too(tmp_path: Path):
         fails[..., 1] = step > 5
         block.obs[..., 1, :] = np.where(step > 5, 5.0, block.obs[..., 1, :])  # the same again: no new frame
         saved.replay.add(block._replace(invalid=fails))
-        saved.archive.follow()
+        saved.archive.write_full_segments()
         saved.step += 1
     saved.save()
     log = newest(tmp_path)[0]["memory"]["frames"]

@@ -75,7 +75,7 @@ def test_an_algorithm_that_has_another_default_keeps_the_rule():
 
 def test_the_lists_that_are_made_of_the_rules_agree():
     """Catches a list that is kept by hand again beside the others."""
-    assert {"stall_seconds", "eval.video", "export.at_best", "keep_checkpoints", "device"} <= {*SAME}
+    assert {"stall_seconds", "eval.video", "export.on_new_best", "keep_checkpoints", "device"} <= {*SAME}
     assert {*SAME} - {"runs"} <= resume.FREE
     assert {*results.NO_MATTER} == {*SAME, "seed", "learners", "resume"}
     assert {*SAME} == find_runs.NOT_OF_A_RUN

@@ -43,7 +43,7 @@ class Phases:
         self.number, self.evaluating, self.warm = signal.SIGTERM, False, False
         self.sent = False
         self.taken = 0
-        score, gather = evaluator.score, Trainer.gather
+        score, gather = evaluator.score, Trainer.collect_block
 
         def scoring(*arguments: Any) -> Any:
             self.evaluating = True
@@ -133,7 +133,7 @@ def test_a_stop_in_any_phase_loses_nothing(
 
 
 class Compilations:
-    """Times each compilation of a sitting, and sends SIGTERM within one of them."""
+    """Times each compilation of a session, and sends SIGTERM within one of them."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.real, self.took, self.call, self.after = compilation.compiled, list[float](), -1, 0.0

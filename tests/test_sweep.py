@@ -199,7 +199,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     one, other = "InvertedPendulum ppo seed 1", "InvertedPendulum sac seed 1"
     work = scripted(tmp_path, {one: exit_codes.ENVIRONMENT, other: -signal.SIGKILL})
     assert (len(work.launcher.started), work.launcher.most) == (6, 2)
-    assert sweep_command.conclude(work.runs, ["seeds=0..2"]) == exit_codes.ENVIRONMENT
+    assert sweep_command.print_summary(work.runs, ["seeds=0..2"]) == exit_codes.ENVIRONMENT
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"failed: {one} (exit 3): error: the arm fell off  (log {tmp_path}/.sweep/")
     assert out[1].startswith(f"failed: {other} (exit 137): ended by SIGKILL")
@@ -320,8 +320,8 @@ def at_work(runs: Path, parent: int | str = "") -> list[str]:
     return lines
 
 
-def sittings(run: Path) -> int:
-    return len(json.loads((run / "run.json").read_text())["sittings"])
+def sessions(run: Path) -> int:
+    return len(json.loads((run / "run.json").read_text())["sessions"])
 
 
 def test_a_killed_sweep_finishes_only_what_is_missing(
@@ -361,6 +361,6 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
     folders = [path.parent for path in runs.glob("*/*/*/config.yaml")]
     assert len(folders) == len(list((runs / "InvertedPendulum").glob("*/*"))) == 3
     assert min(find_runs.last_evaluation(run / "learner-0" / "metrics.csv")[0] for run in folders) >= total
-    assert all(sittings(run) == 1 for run, env_steps in reached.items() if env_steps >= total)
-    assert any(sittings(run) > 1 for run, env_steps in reached.items() if env_steps < total)
+    assert all(sessions(run) == 1 for run, env_steps in reached.items() if env_steps >= total)
+    assert any(sessions(run) > 1 for run, env_steps in reached.items() if env_steps < total)
     assert not at_work(runs)

@@ -65,27 +65,27 @@ def zero(obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 def test_block_keeps_true_successor_apart_from_acting_observation():
     """Catches next_obs reused as the acting observation across an episode end, and the reverse."""
     collector = Collector([Scripted(2)], [0], CPU)
-    block = collector.gather(zero, 5)
+    block = collector.collect(zero, 5)
     assert block.obs[:, 0, 1, 0].tolist() == [100, 101, 102, 150, 151]
     assert block.next_obs[:, 0, 1, 0].tolist() == [101, 102, 103, 151, 152]
     assert block.truncated[:, 0, 0].tolist() == [False, False, True, False, False]
     assert not block.terminated.any()
-    assert collector.gather(zero, 1).obs[0, 0, 1, 0] == 152
+    assert collector.collect(zero, 1).obs[0, 0, 1, 0] == 152
 
 
 def test_blocks_do_not_share_memory():
     """Catches a buffer handed out twice: an earlier block would change under the learner."""
     collector = Collector([Scripted(2)], [0], CPU)
-    first = collector.gather(zero, 2)
+    first = collector.collect(zero, 2)
     kept = first.obs.copy()
-    collector.gather(zero, 2)
+    collector.collect(zero, 2)
     assert np.array_equal(first.obs, kept)
 
 
 def test_episodes_are_counted_with_their_terms():
     """Catches returns that run on across resets and terms that are averaged instead of summed."""
     collector = Collector([Scripted(2)], [0], CPU)
-    collector.gather(zero, 7)
+    collector.collect(zero, 7)
     episodes = collector.take_finished(0)
     assert [episode.length for episode in episodes] == [3] * 4
     assert episodes[1].return_ == 6
@@ -99,7 +99,7 @@ def test_a_failed_world_is_counted_and_its_episode_dropped():
     collector = Collector([env], [0], CPU)
     step = env.step
     env.step = lambda action: step(action)._replace(invalid=np.array([env.clock == 3, False]))
-    block = collector.gather(zero, 6)
+    block = collector.collect(zero, 6)
     assert np.argwhere(block.invalid[:, 0]).tolist() == [[2, 0]]
     assert [episode.return_ for episode in collector.take_finished(0)] == [6, 3, 6]
     assert collector.invalid_steps.tolist() == [1]
@@ -112,8 +112,8 @@ def test_learner_k_acts_with_the_noise_of_its_own_seed():
     def echo(obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         return noise
 
-    together = Collector([Scripted(2), Scripted(2)], [4, 5], CPU).gather(echo, 3)
-    alone = Collector([Scripted(2)], [5], CPU).gather(echo, 3)
+    together = Collector([Scripted(2), Scripted(2)], [4, 5], CPU).collect(echo, 3)
+    alone = Collector([Scripted(2)], [5], CPU).collect(echo, 3)
     assert np.array_equal(together.action[:, 1], alone.action[:, 0])
     assert not np.array_equal(together.action[:, 1], together.action[:, 0])
 
@@ -125,9 +125,9 @@ def test_collector_state_continues():
         return noise
 
     first, second = Collector([Scripted(2)], [0], CPU), Collector([Scripted(2)], [9], CPU)
-    first.gather(echo, 4)
+    first.collect(echo, 4)
     second.load_state_dict(first.state_dict())
-    for a, b in zip(first.gather(echo, 4), second.gather(echo, 4), strict=True):
+    for a, b in zip(first.collect(echo, 4), second.collect(echo, 4), strict=True):
         assert np.array_equal(a, b)
     assert first.take_finished(0) == second.take_finished(0)
 

@@ -152,12 +152,12 @@ class Algorithm(nn.Module, ABC):
         """What memory is given of a block: the block itself, unless an algorithm adds to it."""
         return block
 
-    def observe(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
+    def update_statistics(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
         """Move statistics, after the last gradient step on a block: obs (T, S, N, O), reward and ended (T, S, N)."""
         if self.observations is not None:
-            self.observations.observe(obs)
+            self.observations.update(obs)
         if self.returns is not None:
-            self.returns.observe(reward, ended)
+            self.returns.update(reward, ended)
 
     @abstractmethod
     def memory(self, num_envs: int, device: torch.device) -> Memory:

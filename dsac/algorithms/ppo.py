@@ -205,8 +205,8 @@ class PPO(Algorithm):
             "explained_variance": 1 - (batch.return_ - value.detach()).var(1) / batch.return_.var(1),
         }
 
-    def observe(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
-        super().observe(obs, reward, ended)
+    def update_statistics(self, obs: Tensor, reward: Tensor, ended: Tensor) -> None:
+        super().update_statistics(obs, reward, ended)
         target = self.config.kl_adaptive_target
         if target is not None:
             factor = torch.where(self.last_kl > 1.5 * target, 2.0, torch.where(self.last_kl < target / 1.5, 0.5, 1.0))

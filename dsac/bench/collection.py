@@ -110,13 +110,13 @@ def trainer(task: str, work: str, words: list[str], config: Config) -> Iterator[
     ]
     words += [f"threads={config.threads}"] if config.threads else []
     words += [f"updates_per_env_step={SELDOM}"] if work == "collect" else []
-    settings, _ = hardware.chosen(load(compose(words)))
+    settings, _ = hardware.resolve_hardware(load(compose(words)))
     built = build(settings)
     try:
         while built.warmup_env_steps < built.algorithm.warmup_env_steps:
-            built.gather(built.algorithm.warmup_act, learning=False)
+            built.collect_block(built.algorithm.warmup_act, learning=False)
         for _ in range(2):
-            built.gather(built.act, learning=True)
+            built.collect_block(built.act, learning=True)
         yield built
     finally:
         for env in built.collector.envs:
@@ -127,10 +127,10 @@ def turn(trainer: Trainer, collectors: int, config: Config) -> float:
     """Seconds for `env_steps`."""
     time.sleep(REST_SECONDS)
     for _ in range(collectors):
-        trainer.gather(trainer.act, learning=True)
+        trainer.collect_block(trainer.act, learning=True)
     begin, start = trainer.env_steps, time.perf_counter()
     while trainer.env_steps - begin < config.env_steps:
-        trainer.gather(trainer.act, learning=True)
+        trainer.collect_block(trainer.act, learning=True)
     return time.perf_counter() - start
 
 

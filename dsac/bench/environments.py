@@ -135,8 +135,8 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
     import mujoco
 
     from envs.native import bare_physics
-    from envs.native.pool_threads import Helpers
-    from envs.native.thread_pool import new_crew
+    from envs.native.pool_threads import PoolThreads
+    from envs.native.thread_pool import new_pool
 
     engine, state, actions = recorded(name, worlds)
     engine.load_state_dict(state)
@@ -149,7 +149,7 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
         has_reset[step] = answer.terminated | answer.truncated
         states[step] = engine.state_dict()["physics"]
     recording = bare_physics.Recording(
-        crew=new_crew(),
+        pool=new_pool(),
         model=np.array([engine.model._address], dtype=np.int64),
         data=np.array([data._address for data in engine.datas], dtype=np.int64),
         ctrl=np.array([data.ctrl.ctypes.data for data in engine.datas], dtype=np.int64),
@@ -158,7 +158,7 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
         has_reset=has_reset,
         position=np.array([0, engine.task.frame_skip], dtype=np.int64),
     )
-    helpers = Helpers(recording.crew, bare_physics.help_replaying, (recording,), threads - 1, engine)
+    pool_threads = PoolThreads(recording.pool, bare_physics.replay_in_pool, (recording,), threads - 1, engine)
 
     def run() -> int:
         engine.load_state_dict(state)
@@ -168,7 +168,7 @@ def bare_contestant(name: str, worlds: int, threads: int) -> Any:
     try:
         yield run
     finally:
-        helpers.dismiss()
+        pool_threads.dismiss()
 
 
 def transitions(env: Any, actions: Iterable[np.ndarray]) -> int:

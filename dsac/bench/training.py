@@ -94,12 +94,12 @@ def trainer(task: str, protocol: str, precision: str, config: Config) -> Trainer
     words += [f"num_envs={worlds}", f"updates_per_env_step={ratio}"]
     words += [f"device={config.device}", f"precision={precision}", f"accelerate={config.accelerate}"]
     words += [f"threads={config.threads}"] if config.threads else []
-    settings, _ = hardware.chosen(load(compose(words)))
+    settings, _ = hardware.resolve_hardware(load(compose(words)))
     built = build(settings)
     while built.warmup_env_steps < WARMUP_ENV_STEPS:
-        built.gather(built.algorithm.warmup_act, learning=False)
+        built.collect_block(built.algorithm.warmup_act, learning=False)
     for _ in range(2 * built.algorithm.delay):
-        built.gather(built.act, learning=True)
+        built.collect_block(built.act, learning=True)
     return built
 
 
@@ -133,7 +133,7 @@ class Loop:
     def __call__(self) -> float:
         start, some = time.perf_counter(), 10
         for _ in range(some):
-            self.trainer.gather(self.trainer.act, learning=True)
+            self.trainer.collect_block(self.trainer.act, learning=True)
         timing.wait_for(self.trainer.algorithm.device)
         self.seconds["whole"] += time.perf_counter() - start
         return some

@@ -61,7 +61,7 @@ def race(task: str, learners: int, config: Config) -> list[dict[str, Any]]:
     words = [f"env={task}", f"algo={config.algo}", "experiment=paper"]
     words += [f"learners={learners}", f"device={config.device}"]
     words += [f"threads={config.threads}"] if config.threads else []
-    settings, _ = hardware.chosen(load(compose([*words, "total_env_steps=1"])))
+    settings, _ = hardware.resolve_hardware(load(compose([*words, "total_env_steps=1"])))
     modes = config.modes or (("eager", "graph") if settings.device == "cuda" else ("eager", "compile"))
     hardware.set_up(settings)
     contestants, updaters = {}, {}
@@ -153,7 +153,7 @@ def overhead(updater: Updater, batch: Any) -> float:
     total = time.perf_counter() - start
     start = time.perf_counter()
     for _ in range(calls):
-        updater.draw()
+        updater.draw_noise()
     updater.variants = real
     return max(0.0, (total - (time.perf_counter() - start)) / calls)
 

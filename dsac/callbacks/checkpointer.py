@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dsac.callbacks.divergence import Guard
+from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.evaluator import Evaluator
 from dsac.callbacks.logger import Logger
 from dsac.cli.signals import LONG_SECONDS, Phase
@@ -23,11 +23,11 @@ RETRY_SECONDS = 60.0
 LAST_TRIES = 10
 
 
-class Saver:
+class Checkpointer:
     """Commits the state of the whole run below <run>/checkpoints, and each learner's policy to learner-<i>/last.
 
-    Stands after the evaluator in the trainer's tasks, so that a checkpoint holds the scores of its own step.
-    guard: asked whether all is finite. facts: what every manifest says, config and versions.
+    Stands after the evaluator in the trainer's callbacks, so that a checkpoint holds the scores of its own step.
+    divergence: asked whether all is finite. facts: what every manifest says, config and versions.
     archive: where the frames of a replay go, if it has any.
     saved_at: the step of the newest checkpoint, the warm-up counted; None before the first.
     """
@@ -37,15 +37,15 @@ class Saver:
         run: Path,
         evaluator: Evaluator,
         logger: Logger,
-        guard: Guard,
+        divergence: DivergenceCheck,
         keep: int,
         facts: dict[str, Any],
         archive: Archive | None,
         saved_at: int | None = None,
     ) -> None:
-        self.run, self.evaluator, self.logger, self.guard = run, evaluator, logger, guard
+        self.run, self.evaluator, self.logger, self.divergence = run, evaluator, logger, divergence
         self.keep, self.facts, self.archive, self.saved_at = keep, facts, archive, saved_at
-        self.done: tuple[int, bool] | None = None  # what this sitting saved last
+        self.done: tuple[int, bool] | None = None  # what this session saved last
         self.try_again_at: float | None = None
 
     def __call__(self, trainer: Trainer) -> None:
@@ -60,14 +60,14 @@ class Saver:
             self.try_again_at = time.monotonic() + RETRY_SECONDS
             warn(f"{self.failure(trainer, error)}; trying again")
 
-    def follow(self, trainer: Trainer) -> None:
+    def after_block(self, trainer: Trainer) -> None:
         """After every block: let the archive have what settled, and make up for a save that failed.
 
         Raises FileError where the run folder is gone.
         """
         files.refuse_gone(self.run)
         if self.archive:
-            self.archive.follow()
+            self.archive.write_full_segments()
         if self.try_again_at is not None and time.monotonic() >= self.try_again_at:
             self(trainer)
 
@@ -98,7 +98,7 @@ class Saver:
 
     def commit(self, trainer: Trainer) -> None:
         """A save, in its order: the policies before the checkpoint that counts on them."""
-        self.guard.check_learners()
+        self.divergence.check_learners()
         facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "scores": trainer.scores}
         self.evaluator.write_best()
         policy_facts = {**facts, "task": task_facts(self.evaluator.env.spec)}
@@ -118,7 +118,7 @@ class Saver:
         self.saved_at, self.done = step, (step, owed)
 
     def begin(self, trainer: Trainer) -> None:
-        """The save before the first step of a sitting. Raises OSError where this or what will follow finds no room."""
+        """The save before the first step of a session. Raises OSError where this or what will follow finds no room."""
         if self.saved_at is None:
             self.refuse_small_disk(trainer)
         self.save(trainer)

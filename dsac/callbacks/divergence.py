@@ -1,8 +1,9 @@
-"""What may not go on: numbers that are not finite, and worlds whose simulation failed; each leaves a moment to look at.
+"""Stops what may not go on: numbers that are not finite, and environments whose simulation failed.
 
-A moment is a folder <run>/moments/<step>-<kind>, written as a checkpoint is: the worlds before the block, the block's
-actions, the learner and the batch that it learned from. Stepping the worlds anew with these actions makes the failure
-happen again, bit for bit where the worlds are exact; so does the update, from the learner, the batch and the noise.
+Each leaves a snapshot: a folder <run>/snapshots/<step>-<kind>, written as a checkpoint is. It holds the environments
+before the block, the block's actions, the learner and the batch that it learned from. Stepping the environments again
+with these actions repeats the failure, bit for bit where their state is exact. So does the update, from the learner, the
+batch and the noise.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from dsac.schema.plain_text import warn
 from dsac.trainer import Trainer
 from envs.contract import EnvironmentFault
 
-MOST_MOMENTS = 3  # of one kind and sitting: a policy that breaks the simulator does so in thousands of steps
+MOST_SNAPSHOTS = 3  # of one kind and session: a policy that breaks the simulator does so in thousands of steps
 MOST_INVALID_STEPS = 1_000  # of every world in a row: what comes back after so many is another experiment
 DIVERGED, INVALID, FAULT = "diverged", "invalid-step", "fault"
 
 
-class Guard:
+class DivergenceCheck:
     """Looks at every update and every block of a run, and ends it where no learner is left to learn.
 
-    `after_update` is the trainer's `inspect`, the guard itself one of its tasks, `leave` belongs on the exit stack.
+    `after_update` is the trainer's `inspect`, the check itself one of its callbacks, `leave` belongs on the exit stack.
     """
 
     def __init__(self, run: Path, trainer: Trainer, facts: dict[str, Any]) -> None:
@@ -41,7 +42,7 @@ class Guard:
         self.in_a_row = np.zeros_like(self.failed_steps)  # steps of each learner in which all its worlds failed
         self.warned = False
         self.batch: Any = None
-        self.moments: dict[str, int] = {}
+        self.snapshots: dict[str, int] = {}
 
     def after_update(self, batch: Any) -> None:
         """A batch was learned from. Raises NumericalFault once every learner is out of training."""
@@ -91,12 +92,12 @@ class Guard:
         place = self.write(DIVERGED, reason)
         if all(frozen):
             raise NumericalFault(
-                f"{reason}, and no learner is left; nothing of it was saved. {seen(place)}"
+                f"{reason}, and no learner is left; nothing of it was saved. {location(place)}"
                 f"{shlex.quote(f'resume={self.run}')} with other settings "
                 f"(say a smaller {self.learning_rate()}, and allow_change=true) goes "
                 "on from the last checkpoint; with the same ones it comes here again"
             )
-        warn(f"{reason}; it learns no more, the others go on. {seen(place)}")
+        warn(f"{reason}; it learns no more, the others go on. {location(place)}")
 
     def learning_rate(self) -> str:
         """The key of the algorithm's first learning rate."""
@@ -109,18 +110,18 @@ class Guard:
         for name, tensor in self.trainer.algorithm.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 reason = f"update {self.trainer.updates:,}: {name} is not finite"
-                raise NumericalFault(f"{reason}; it was not saved. {seen(self.write(DIVERGED, reason))}")
+                raise NumericalFault(f"{reason}; it was not saved. {location(self.write(DIVERGED, reason))}")
 
     def leave(self, _kind: Any, error: BaseException | None, _trace: Any) -> bool:
-        """Keep the moment in which a world failed or an action was not finite; lets the error pass."""
+        """Keep the snapshot in which a world failed or an action was not finite; lets the error pass."""
         if isinstance(error, EnvironmentFault):
-            print(seen(self.write(FAULT, str(error))), file=sys.stderr)
+            print(location(self.write(FAULT, str(error))), file=sys.stderr)
         return False
 
     def write(self, kind: str, reason: str) -> Path | None:
-        """Write a moment; None where there are enough of its kind, or the disk does not take it."""
-        self.moments[kind] = self.moments.get(kind, 0) + 1
-        if self.moments[kind] > MOST_MOMENTS:
+        """Write a snapshot; None where there are enough of its kind, or the disk does not take it."""
+        self.snapshots[kind] = self.snapshots.get(kind, 0) + 1
+        if self.snapshots[kind] > MOST_SNAPSHOTS:
             return None
         trainer, collector = self.trainer, self.trainer.collector
         state = {
@@ -132,7 +133,7 @@ class Guard:
         }
         step = trainer.warmup_env_steps + trainer.env_steps
         facts = {**self.facts, "reason": reason, "step": step, "updates": trainer.updates, "seeds": collector.seeds}
-        folder = self.run / "moments" / f"{step:012d}-{kind}-{self.moments[kind]}"
+        folder = self.run / "snapshots" / f"{step:012d}-{kind}-{self.snapshots[kind]}"
         try:
             return checkpoint.write(folder, state, facts)
         except (OSError, CheckpointError) as error:
@@ -140,6 +141,6 @@ class Guard:
             return None
 
 
-def seen(place: Path | None) -> str:
-    """Where a moment lies, in words."""
+def location(place: Path | None) -> str:
+    """Where a snapshot lies, in words."""
     return "" if place is None else f"What led to it is in {place}. "

@@ -1,4 +1,4 @@
-"""The periodic tasks that every run has: scoring its policies and showing its critics.
+"""The callbacks that every run has: scoring its policies and showing its critics.
 
 Saving: dsac/callbacks/checkpointer.py.
 """

@@ -73,9 +73,9 @@ class Appender:
 
 
 class EventFile:
-    """A TensorBoard event file of scalars, a new one each sitting, numbered and without the host's name.
+    """A TensorBoard event file of scalars, a new one each session, numbered and without the host's name.
 
-    from_step: what earlier sittings wrote from this step on is void.
+    from_step: what earlier sessions wrote from this step on is void.
     """
 
     def __init__(self, folder: Path, from_step: int | None = None) -> None:

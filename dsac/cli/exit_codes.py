@@ -17,15 +17,15 @@ REFUSED = NUMERICAL  # an export whose numbers are not the policy's
 
 
 def entered(words: Sequence[str] | None, usage: str, command: Callable[[Sequence[str]], int]) -> int:
-    """A command line from its words, or the process's own: its usage, or the command, guarded; the exit code."""
+    """A command line from its words, or the process's own: its usage, or the command, with_exit_code; the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     if "--help" in words or "-h" in words:
         print(usage)
         return FINISHED
-    return guarded(lambda: command(words))
+    return with_exit_code(lambda: command(words))
 
 
-def guarded(command: Callable[[], int]) -> int:
+def with_exit_code(command: Callable[[], int]) -> int:
     """Run a command; what may go wrong for reasons outside the program becomes lines and an exit code."""
     try:
         refuse_shadowed_envs()
@@ -38,13 +38,13 @@ def guarded(command: Callable[[], int]) -> int:
     except ConfigError as error:
         return failed(USAGE, *error.problems)
     except Exception as error:
-        code, line = told(error)
+        code, line = code_and_line(error)
         if code is None:
             raise
         return failed(code, line)
 
 
-def told(error: Exception) -> tuple[int | None, str]:
+def code_and_line(error: Exception) -> tuple[int | None, str]:
     """The exit code and the line of an error; no code for a defect of the program."""
     if short_of_memory(error):
         return RESOURCES, out_of_memory(error)

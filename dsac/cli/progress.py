@@ -94,20 +94,20 @@ class ProgressBar:
         facts = f"{done:,}/{total:,} env steps{self.rates}{self.time_left(now, trainer)}"
         if score is not None:
             facts += f"  last evaluation {score:,.1f}"
-        self.draw(now, title, done, total, facts)
+        self.render(now, title, done, total, facts)
 
     def show_evaluation(self, played: int, episodes: int, step: int) -> None:
         """Redraw when it is time while policies are scored: the episodes played, the step of those that are running."""
         now = time.monotonic()
         if self.due(now):
             facts = f"{played:,}/{episodes:,} episodes  step {step:,}"
-            self.draw(now, f"{self.title} · evaluation", played, episodes, facts)
+            self.render(now, f"{self.title} · evaluation", played, episodes, facts)
 
     def due(self, now: float) -> bool:
         """Whether the last drawing is old enough."""
         return now - self.drawn >= (REDRAW_SECONDS if self.live else PLAIN_LINE_SECONDS)
 
-    def draw(self, now: float, title: str, done: int, total: int, facts: str) -> None:
+    def render(self, now: float, title: str, done: int, total: int, facts: str) -> None:
         """The bar, or a line where there is no terminal."""
         self.drawn = now
         if self.live:
@@ -129,7 +129,7 @@ class ProgressBar:
             self.mark = (now, steps, trainer.updates)
 
     def time_left(self, now: float, trainer: Training) -> str:
-        """What the rest of the budget takes at the pace since this sitting began to learn, evaluations included."""
+        """What the rest of the budget takes at the pace since this session began to learn, evaluations included."""
         if self.learning_since is None:
             return ""
         since, steps_then = self.learning_since

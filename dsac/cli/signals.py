@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BLOCK_SECONDS = 5.0  # what the rest of a block may take after a signal, without a sign that it moves
-LONG_SECONDS = 30.0  # so may a start-up, a compilation, the periodic tasks or the end
+LONG_SECONDS = 30.0  # so may a start-up, a compilation, the callbacks or the end
 TWICE_SECONDS = 1.0  # within which a second signal ends even what hears none
 LOOK_SECONDS = 0.1
 

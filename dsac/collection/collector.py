@@ -48,7 +48,7 @@ class AnyCollector(Protocol):
 
     @property
     def envs(self) -> Sequence[Any]: ...
-    def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = ...) -> Transition: ...
+    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = ...) -> Transition: ...
     def take_finished(self, learner: int) -> list[Episode]: ...
     def take_facts(self) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -78,7 +78,7 @@ class Collector:
         self.before: list[dict[str, Any] | None] = []
         self.block: Transition | None = None
 
-    def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
+    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
         """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new.
 
         meanwhile: called once the first actions are chosen, before the worlds step: what it launches on a device runs
@@ -97,7 +97,7 @@ class Collector:
         )
         self.before = [env.state_dict() if env.exact_state else None for env in self.envs]
         for t in range(steps):
-            noise = torch.stack([self.draw(generator) for generator in self.generators])
+            noise = torch.stack([self.draw_noise(generator) for generator in self.generators])
             action = act(torch.as_tensor(self.obs, device=self.device), noise.to(self.device)).cpu().numpy()
             block.obs[t], block.action[t] = self.obs, action
             self.block = Transition(*(field[: t + 1] for field in block))
@@ -112,7 +112,7 @@ class Collector:
                 self.follow_episodes(learner, step)
         return block
 
-    def draw(self, generator: torch.Generator) -> Tensor:
+    def draw_noise(self, generator: torch.Generator) -> Tensor:
         """Standard normal noise (N, A) for one step of one learner."""
         return torch.randn(self.num_envs, self.spec.action_dim, generator=generator)
 

@@ -61,7 +61,7 @@ class RemoteCollector:
     out and the one that returns its block. A collector that dies, hangs or is cut off is replaced, whoever holds it
     next plays other episodes, and what it had on its way is lost. A block is whole or absent.
 
-    losses, dropped_env_steps  collectors lost, and env steps of one learner that came too late, over all sittings
+    losses, dropped_env_steps  collectors lost, and env steps of one learner that came too late, over all sessions
     before, block              the newest block, and the worlds before it where one of them failed in it
     """
 
@@ -97,11 +97,11 @@ class RemoteCollector:
         worlds = self.num_envs // self.config.collectors if self.synchronous else self.num_envs
         return self.host.remote(to_tree(self.config), str(Path.cwd()), index, self.config.collectors, worlds)
 
-    def follow(self, algorithm: Algorithm) -> None:
+    def set_algorithm(self, algorithm: Algorithm) -> None:
         """Send out this algorithm's policy from now on."""
         self.algorithm = algorithm
 
-    def gather(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
+    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
         """A block (T, S, N, ...): T is `steps` on-policy, otherwise at least ray.block_steps. `act` is the algorithm's.
 
         Off-policy its arrays are in shared memory and cannot be written. Raises EnvironmentFault when every collector
@@ -162,7 +162,7 @@ class RemoteCollector:
     def ask(self, slot: Slot, act: str, steps: int) -> None:
         """Ask a collector for its next block by the newest policy."""
         slot.asked_at = time.monotonic()
-        slot.request = slot.host.gather.remote(act, steps, slot.generation, self.version, self.weights)
+        slot.request = slot.host.collect.remote(act, steps, slot.generation, self.version, self.weights)
 
     def next_answer(self) -> Slot:
         """The collector whose answer is to be read next: of those there, the one that was asked first."""

@@ -49,7 +49,7 @@ class CollectorHost:
         self.generation = self.version = -1
         self.collector: Collector | None = None
 
-    def gather(
+    def collect(
         self, act: str, steps: int, generation: int, version: int, weights: Mapping[str, np.ndarray]
     ) -> tuple[Transition, Report]:
         """Take `steps` steps in every world: the block (T, S, N, ...) and its report.
@@ -64,7 +64,7 @@ class CollectorHost:
             self.algorithm.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, strict=False)
             self.version = version
         invalid = self.collector.invalid_steps.copy()
-        block = self.collector.gather(getattr(self.algorithm, act), steps)
+        block = self.collector.collect(getattr(self.algorithm, act), steps)
         episodes = [self.collector.take_finished(learner) for learner in range(self.config.learners)]
         failed = self.collector.invalid_steps - invalid
         before = self.collector.before if failed.any() else []

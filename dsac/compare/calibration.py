@@ -213,14 +213,14 @@ def visited(
     """A random one of the first steps of each world under the policy: obs (N, O), the action drawn there, its state."""
     import torch
 
-    from dsac.evaluation.critic_predictions import draw
+    from dsac.evaluation.critic_predictions import sample_return
 
     times = torch.randint(FIRST_STEPS, (worlds.num_envs,), generator=generator).numpy()
     kept: dict[str, Any] = {}
     obs_at, action_at = np.zeros_like(worlds.observe()), np.zeros((worlds.num_envs, worlds.spec.action_dim), np.float32)
     for time in range(times.max() + 1):
         obs = worlds.observe()
-        action = draw(algorithm, torch.from_numpy(obs)[None], noise(worlds, generator))[0][0].numpy()
+        action = sample_return(algorithm, torch.from_numpy(obs)[None], noise(worlds, generator))[0][0].numpy()
         if (due := np.flatnonzero(times == time)).size:
             obs_at[due], action_at[due] = obs[due], action[due]
             for key, value in worlds.state_dict().items():
@@ -240,7 +240,7 @@ def played_on(algorithm: Algorithm, worlds: VecEnv, action: NDArray[np.float32],
     """
     import torch
 
-    from dsac.evaluation.critic_predictions import critics_of, draw
+    from dsac.evaluation.critic_predictions import critics_of, sample_return
     from dsac.nn.networks import MLP
 
     gamma, steps = algorithm.config.gamma, getattr(algorithm.config, "n_step", 1)
@@ -248,7 +248,7 @@ def played_on(algorithm: Algorithm, worlds: VecEnv, action: NDArray[np.float32],
     from_state = isinstance(critics_of(algorithm), MLP)
     for time in range(horizon):
         if time > 0 or from_state:
-            drawn, soft = draw(algorithm, torch.from_numpy(worlds.observe())[None], noise(worlds, generator))
+            drawn, soft = sample_return(algorithm, torch.from_numpy(worlds.observe())[None], noise(worlds, generator))
             action = drawn[0].numpy()
             if soft is not None and time % steps == 0:
                 total += np.where(running, gamma**time * soft[0].numpy(), 0)

@@ -118,10 +118,10 @@ def start(words: Sequence[str], quiet: bool = False) -> dict[str, Any]:
         runs = list(following("calibration", calibration.measured(runs, modules, remarks), len(runs)))
     found = comparison.compare(runs, config.by, config.until, config.threshold)
     found = replace(found, remarks=[*remarks, *found.remarks])
-    return conclude(config, modules, runs, found, drawn, quiet)
+    return print_summary(config, modules, runs, found, drawn, quiet)
 
 
-def conclude(
+def print_summary(
     config: CompareConfig,
     modules: Mapping[str, str],
     runs: Sequence[Run],

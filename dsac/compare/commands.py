@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsac.compare.groups import Group, shared
-from dsac.compare.overrides import chosen, departures
+from dsac.compare.overrides import base_choice, overrides
 from dsac.schema.validate import as_word, command, shown
 
 NOTHING = "-"
@@ -21,7 +21,7 @@ def commands(group: Group) -> list[str]:
     by_rest: dict[str, list[int]] = {}
     for run in sorted(group.runs, key=lambda run: run.settings["seed"]):
         settings = {**run.settings, "threads": run.facts["threads"], "device": run.facts["device"]}
-        line = command("train", words({**chosen(settings), **departures(settings)}))
+        line = command("train", words({**base_choice(settings), **overrides(settings)}))
         seeds = by_rest.setdefault(line, [])
         if run.settings["seed"] not in seeds:
             seeds.append(run.settings["seed"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsac.cli.progress import following
 from dsac.compare import statistics
-from dsac.compare.groups import Group, grouped, unlike
+from dsac.compare.groups import Group, grouped, incomparable
 from dsac.compare.results import QUIET_SECONDS, Run
 from dsac.compare.scores import Curve, Estimate, Pair, Summary, curve, estimate, final, pairs, summarise, thresholds
 
@@ -82,7 +82,7 @@ def compare(
         {env: {one.label: curve(one, by) for one in groups if one.env == env} for env in tasks},
         profiles(groups),
         overall(groups),
-        [*remarks, *unlike(groups)],
+        [*remarks, *incomparable(groups)],
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dsac.compare.failures import counted, lowest_returns
-from dsac.compare.overrides import departures, heeds_experiments
+from dsac.compare.overrides import experiment_matters, overrides
 from dsac.compare.results import NO_MATTER, Run
 from dsac.config import choices
 from dsac.errors import ConfigError
@@ -43,7 +43,7 @@ class Group:
 
     label       the algorithm, with what sets it apart from its other groups
     settings    the config that they share, dotted keys
-    alike       what another group must share to be compared with: task, simulator, evaluation, budget
+    comparability       what another group must share to be compared with: task, simulator, evaluation, budget
     """
 
     env: str
@@ -51,7 +51,7 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     settings: Mapping[str, Any]
-    alike: Mapping[str, str]
+    comparability: Mapping[str, str]
 
     @property
     def updates_per_env_step(self) -> float:
@@ -67,7 +67,9 @@ class Group:
     def different(self, other: Group) -> list[str]:
         """What keeps this group from being compared with another: "budget: 1,000,000 and 300,000 env steps"."""
         return [
-            f"{key}: {value} and {other.alike[key]}" for key, value in self.alike.items() if value != other.alike[key]
+            f"{key}: {value} and {other.comparability[key]}"
+            for key, value in self.comparability.items()
+            if value != other.comparability[key]
         ]
 
 
@@ -96,7 +98,7 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
             labels[env, algorithm, same],
             tuple(unique_seeds(counted(found, lowest[env], until), labels[env, algorithm, same], remarks)),
             shared(found[0]),
-            alike(found[0], until),
+            comparability(found[0], until),
         )
         for (env, algorithm, same), found in members.items()
     ]
@@ -169,7 +171,7 @@ def simulator(run: Run) -> str:
     return f"{own}MuJoCo {versions['mujoco']}"
 
 
-def alike(run: Run, until: float | None) -> dict[str, str]:
+def comparability(run: Run, until: float | None) -> dict[str, str]:
     """What another group must share to be compared with."""
     told = [key for key in of_kind(TASK) if key not in SAID_ELSEWHERE and run.settings.get(key)]
     task = {key: run.settings[key] for key in told}
@@ -240,8 +242,8 @@ def departing(values: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str
     Of an experiment that is a file its name alone.
     """
     named, known = values["experiment"], settings.get("experiment") in (None, *choices("experiment"))
-    counts = {"experiment"} if named and (not known or heeds_experiments(settings)) else set()
-    return {"simulator", *counts, *(departures(settings) if known else ())} - set(LENGTHS)
+    counts = {"experiment"} if named and (not known or experiment_matters(settings)) else set()
+    return {"simulator", *counts, *(overrides(settings) if known else ())} - set(LENGTHS)
 
 
 def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
@@ -274,15 +276,15 @@ def shown(key: str, value: Any) -> str:
     return f"{key.rpartition('.')[2] if key.startswith('algo.') else key}={text}"
 
 
-def unlike(groups: Sequence[Group]) -> list[str]:
+def incomparable(groups: Sequence[Group]) -> list[str]:
     """A remark for each kind of difference between the groups of one task that keeps them from being compared."""
     remarks = []
     for env in dict.fromkeys(group.env for group in groups):
         found = [group for group in groups if group.env == env]
-        for key in found[0].alike:
+        for key in found[0].comparability:
             kinds: dict[str, list[str]] = defaultdict(list)
             for one in found:
-                kinds[one.alike[key]].append(one.label)
+                kinds[one.comparability[key]].append(one.label)
             if len(kinds) > 1:
                 sides = "; ".join(f"{value}: {listed(labels)}" for value, labels in kinds.items())
                 remarks.append(f"{env}: not compared across different {key} ({sides})")

@@ -28,7 +28,7 @@ from dsac.runs.run_files import (
     CRITICS,
     CURVES,
     DEFECT,
-    SITTING,
+    SESSION,
     critics_of,
     curves_of,
     disordered,
@@ -54,7 +54,7 @@ FAILURES = {DEFECT: "a defect ended it", 3: "its environment failed", DIVERGED: 
 NO_FAULT = (0, 75)
 QUIET_SECONDS = 2.0
 ENTRY = {
-    "name": str, "learner": int, "seed": int, "settings": str, "facts": {**SITTING, "ended?": None},
+    "name": str, "learner": int, "seed": int, "settings": str, "facts": {**SESSION, "ended?": None},
     "rates": {str: float}, "calibration": (CRITICS, None), "frozen_at?": (float, None),
     "exit_code?": int, "ended_at?": float,
 }  # fmt: skip
@@ -69,12 +69,12 @@ class Run:
     name         <time>-seed<seed>/learner-<i>
     folder       the run folder; None where the run was read from a committed folder
     settings     the config with dotted keys
-    facts        versions, revision, device, processor, cores and threads of the newest sitting
+    facts        versions, revision, device, processor, cores and threads of the newest session
     rates        median env steps and updates a second of one learner, where they were logged
     env_steps, updates, wall_time, returns  (K,), in env steps, gradient steps, seconds and the task's reward
     calibration  what dsac.compare.calibration found, where it was asked
     frozen_at    env steps at which a learner whose numbers were no longer finite was taken out of training
-    exit_code    how the newest sitting ended; None while it goes on, and where it was killed
+    exit_code    how the newest session ended; None while it goes on, and where it was killed
     ended_at     env steps at which it did
     failure      why it failed, which counts against it; None for a run that did not, or not yet
     """

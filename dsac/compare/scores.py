@@ -211,13 +211,13 @@ def pairs(groups: Sequence[Group]) -> list[Pair]:
         there = [group for group in groups if group.env == env]
         both = [(one, other) for one, other in itertools.combinations(there, 2) if not one.different(other)]
         if len(there) > MOST_PAIRED:
-            about = subject(there, {group.label for two in both for group in two})
+            about = reference(there, {group.label for two in both for group in two})
             both = [two for two in both if about is two[0] or about is two[1]]
         found += [pair(*two) for two in both]
     return found
 
 
-def subject(groups: Sequence[Group], compared: Collection[str]) -> Group:
+def reference(groups: Sequence[Group], compared: Collection[str]) -> Group:
     """Whom a comparison is about: the best DSAC-T that can be compared, or else the best DSAC-T, or else the best."""
     ours = [group for group in groups if group.algorithm == next(iter(NAMES))]
     candidates = [group for group in ours if group.label in compared] or ours or groups

@@ -13,7 +13,7 @@ from dsac.compare.calibration import SAMPLES, STATES, Calibration
 from dsac.compare.comparison import Comparison, Overall
 from dsac.compare.groups import Group
 from dsac.compare.published import SOURCE, STATISTIC, VERSIONS, published
-from dsac.compare.scores import AXES, MOST_PAIRED, Estimate, Pair, Summary, subject
+from dsac.compare.scores import AXES, MOST_PAIRED, Estimate, Pair, Summary, reference
 from dsac.schema.plain_text import csv_cell, printable
 from dsac.schema.plain_text import markdown as escaped
 
@@ -81,9 +81,9 @@ def scores(env: str, summaries: Sequence[Summary], groups: Sequence[Group], refe
         ]
         for row in summaries
     ]
-    budgets = dict.fromkeys(group.alike["budget"] for group in groups)
-    episodes = dict.fromkeys(group.alike["evaluation"] for group in groups)
-    simulators = dict.fromkeys(group.alike["simulator"] for group in groups)
+    budgets = dict.fromkeys(group.comparability["budget"] for group in groups)
+    episodes = dict.fromkeys(group.comparability["evaluation"] for group in groups)
+    simulators = dict.fromkeys(group.comparability["simulator"] for group in groups)
     notes = [
         f"Undiscounted return of the deterministic policy, {' or '.join(episodes)} an evaluation, "
         f"{' or '.join(simulators)}; budget {' or '.join(budgets)}, the last evaluation at those in the table. In "
@@ -150,7 +150,7 @@ def machine(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Table:
     """Every two methods of a task; of many the one that `answer` is about beside each other."""
-    told = pairs if len(groups) <= MANY else beside(about(groups, summaries, pairs), pairs)
+    told = pairs if len(groups) <= MANY else against(about(groups, summaries, pairs), pairs)
     rows = [
         [f"{pair.label} against {pair.other}", spread(pair.probability), spread(pair.difference), pair.verdict]
         for pair in told
@@ -169,11 +169,11 @@ def duels(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs
 
 def about(groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> Summary:
     """The scores of the one that a comparison is about."""
-    label = subject(groups, {label for pair in pairs for label in (pair.label, pair.other)}).label
+    label = reference(groups, {label for pair in pairs for label in (pair.label, pair.other)}).label
     return next(row for row in summaries if row.label == label)
 
 
-def beside(one: Summary, pairs: Sequence[Pair]) -> list[Pair]:
+def against(one: Summary, pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs of a method, with it as the first."""
     return [
         pair if pair.label == one.label else pair.turned() for pair in pairs if one.label in (pair.label, pair.other)
@@ -234,7 +234,7 @@ def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pair
     plural = "" if ours.seeds == 1 else "s"
     failed = f", of which {ours.failed} failed" if ours.failed else ""
     lines = [f"{env}: {ours.label} ends at {spread(ours.final)}, {ours.seeds} seed{plural}{failed}."]
-    others = beside(ours, pairs)
+    others = against(ours, pairs)
     if len(groups) > MANY:
         others.sort(key=lambda pair: by_label[pair.other].final.value, reverse=True)
     told = others[:FEW] if len(groups) > MANY else others

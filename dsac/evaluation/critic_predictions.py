@@ -49,7 +49,7 @@ def predict(algorithm: Algorithm, obs: Tensor, action: Tensor) -> Prediction:
 
 
 @torch.no_grad()
-def draw(algorithm: Algorithm, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+def sample_return(algorithm: Algorithm, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
     """An action (S, B, A) of the policy that the critics judge, from raw obs (S, B, O) and normal noise (S, B, A).
 
     Beside it the reward that a soft critic counts for it, -temperature log pi in the task's units (S, B); None for

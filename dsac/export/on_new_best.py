@@ -1,4 +1,4 @@
-"""export.at_best=true: each new best policy becomes an ONNX file with its contract, while the training goes on."""
+"""export.on_new_best=true: each new best policy becomes an ONNX file with its contract, while the training goes on."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SECONDS_TO_FINISH, SECONDS_TO_STOP = 300, 5
 
 def check_settings(config: TrainConfig, spec: EnvSpec) -> None:
     """Raise ConfigError for a safe action that the task's actuators cannot do; warn where a robot's own is missing."""
-    if config.export.at_best:
+    if config.export.on_new_best:
         safe_action(config.export.safe_action, spec)
         if line := safe_action_warning(config.export.safe_action, config.env.name, "export.safe_action"):
             warn(line)
 
 
-class ExportAtBest:
+class ExportOnNewBest:
     """A task that keeps learner-<i>/export-best at the best policy, in child processes of the lowest priority.
 
     What is owed is read from the folders: a best policy whose export is of other env steps. So a run that was stopped
@@ -52,9 +52,9 @@ class ExportAtBest:
         self.named = modules_named(to_tree(config), uses=("env",))
         self.children: dict[int, subprocess.Popen[str]] = {}
         self.tried: dict[int, int] = {}
-        self.wanted = config.export.at_best and all(importlib.util.find_spec(name) for name in NEEDED)
-        if config.export.at_best and not self.wanted:
-            warn("export.at_best=true needs the extra: pip install -e '.[export]'")
+        self.wanted = config.export.on_new_best and all(importlib.util.find_spec(name) for name in NEEDED)
+        if config.export.on_new_best and not self.wanted:
+            warn("export.on_new_best=true needs the extra: pip install -e '.[export]'")
 
     def __call__(self, trainer: Trainer | None = None) -> None:
         """Start a child for each learner that is owed an export and has none at work."""

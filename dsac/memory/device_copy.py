@@ -33,7 +33,7 @@ class DeviceRows:
         self.action = torch.zeros(learners, worlds * self.frames, rings.action.shape[-1], device=device)
         self.learner = torch.arange(learners, device=device)[:, None]
 
-    def follow(self, before: Integers, after: Integers) -> None:
+    def copy_new_rows(self, before: Integers, after: Integers) -> None:
         """Copy the frames that an add has written: counts of begun frames (S, N) before and after it."""
         first = (before - 1).clip(0)
         first = first.clip(min=after - self.frames)
@@ -51,7 +51,7 @@ class DeviceRows:
             for mine, ring in ((self.obs, self.rings.obs), (self.action, self.rings.action)):
                 mine[learner].copy_(torch.from_numpy(ring[learner]).flatten(0, 1))
 
-    def gather(self, rows: Rows) -> Batch:
+    def batch(self, rows: Rows) -> Batch:
         """The batch of drawn rows, tensors (S, B) on the device, start and end as row numbers."""
         start, end = (numbers.view(torch.int32).long() for numbers in (rows.start, rows.end))
         obs, action = self.obs[self.learner, start], self.action[self.learner, start]

@@ -133,7 +133,7 @@ class Replay:
         before = self._written.copy()
         write_block(self._rings, self._written, self._transitions, Transition(*arrays))
         if self._device_rows is not None:
-            self._device_rows.follow(before, self._written)
+            self._device_rows.copy_new_rows(before, self._written)
         if counts:
             self._credit += self._ratio * (rows[0] * rows[2])
 
@@ -154,7 +154,7 @@ class Replay:
             return batch
         for place, values in zip(staged, rows, strict=True):
             place[...] = values.view(np.float32)  # the bits of a row number, not its value
-        return self._device_rows.gather(self._staging.send())
+        return self._device_rows.batch(self._staging.send())
 
     def batches(self) -> Iterator[Batch]:
         """Draw the batches that are due, each when it is asked for; what is not asked for stays due.

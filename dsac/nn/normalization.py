@@ -64,7 +64,7 @@ class ObservationNormalizer(nn.Module):
         self.register_buffer("inverse_std", torch.ones(learners, obs_dim))
 
     @torch.no_grad()
-    def observe(self, obs: Tensor) -> None:
+    def update(self, obs: Tensor) -> None:
         """Count the observations of a block (T, S, N, O)."""
         self.moments.merge(obs.transpose(0, 1).flatten(1, 2))
         self.mean.copy_(self.moments.mean)
@@ -100,7 +100,7 @@ class ReturnNormalizer(nn.Module):
         self.register_buffer("largest", torch.zeros(learners, dtype=torch.float64))
 
     @torch.no_grad()
-    def observe(self, reward: Tensor, ended: Tensor) -> None:
+    def update(self, reward: Tensor, ended: Tensor) -> None:
         """Follow the rewards of a block, reward (T, S, N) and ended (T, S, N)."""
         reward = reward.double()
         settled = (self.moments.count >= self.SETTLED) & (self.largest > 0)

@@ -87,7 +87,7 @@ def commit(folder: Path, files: Mapping[str, Pieces], facts: Mapping[str, Any]) 
 
 def publish(complete: Path, folder: Path) -> None:
     """Give a folder that is complete and flushed its name, in place of what stands there."""
-    settle(folder)
+    recover(folder)
     former = beside(folder, "replaced")
     if os.path.lexists(folder):
         folder.rename(former)
@@ -96,7 +96,7 @@ def publish(complete: Path, folder: Path) -> None:
     remove(former)
 
 
-def settle(folder: Path) -> None:
+def recover(folder: Path) -> None:
     """Finish or undo what a `commit` left that ended between its two renames."""
     former = beside(folder, "replaced")
     if is_folder(former) and not os.path.lexists(folder):
@@ -111,7 +111,7 @@ def present(folder: Path) -> bool:
     return folder.exists() or beside(folder, "replaced").exists()
 
 
-def standing(folder: Path) -> Path:
+def readable_path(folder: Path) -> Path:
     """Where the content of a folder is: aside, if a `commit` ended between its two renames."""
     former = beside(folder, "replaced")
     return former if former.exists() and not folder.exists() else folder
@@ -125,7 +125,7 @@ def rendered(content: Mapping[str, Any]) -> bytes:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises CheckpointError when there is none that can be believed."""
-    path = standing(folder) / MANIFEST
+    path = readable_path(folder) / MANIFEST
     try:
         text = read_text(path, LARGEST_MANIFEST)
         manifest = parse_json(text, finite=False)
@@ -145,7 +145,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def check(path: Path, entry: Any) -> None:
     """Raise CheckpointError unless a file is what its manifest lists; it is never in memory as a whole."""
-    opened(path, entry, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
+    check_opened(path, entry, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def read_checked(path: Path, entry: Any, limit: float = math.inf) -> bytes:
@@ -160,11 +160,11 @@ def read_checked(path: Path, entry: Any, limit: float = math.inf) -> bytes:
         content = file.read()
         return hashlib.sha256(content).hexdigest()
 
-    opened(path, entry, digest)
+    check_opened(path, entry, digest)
     return content
 
 
-def opened(path: Path, entry: Any, digest: Callable[[BufferedReader], str]) -> None:
+def check_opened(path: Path, entry: Any, digest: Callable[[BufferedReader], str]) -> None:
     """Open a file for `digest` and compare. Raises CheckpointError where it is missing, altered or no plain file."""
     try:
         size, expected = entry["bytes"], entry["sha256"]

@@ -98,7 +98,7 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
     Segments are checked as they are iterated. Raises CheckpointError with the reason when anything is missing, altered
     or of another schema.
     """
-    place = atomic.standing(folder)
+    place = atomic.readable_path(folder)
     manifest = atomic.read_manifest(place)
     for name, entry in manifest["files"].items():
         atomic.check(place / atomic.plain_name(name), entry)
@@ -153,7 +153,7 @@ def newest(root: Path, form: Any = dict) -> tuple[Any, dict[str, Any], list[str]
     Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
     """
     for aside in root.glob(f".{PREFIX}*.replaced"):
-        atomic.settle(root / aside.name[1:].removesuffix(".replaced"))
+        atomic.recover(root / aside.name[1:].removesuffix(".replaced"))
     state, manifest, reasons = newest_intact(root, form)
     for damaged, reason in reasons.items():
         aside = damaged.with_name(f"damaged-{damaged.name}")

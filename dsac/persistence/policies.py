@@ -38,7 +38,7 @@ def read_policy(run: Path, which: str, learner: int) -> tuple[Policy, dict[str, 
 
 
 def better_there(folder: Path, score: float) -> bool:
-    """Whether a better policy stands there, of a sitting that did not live to save what led to it."""
+    """Whether a better policy stands there, of a session that did not live to save what led to it."""
     try:
         return float(atomic.read_manifest(folder)["score"]["eval/return"]) > score
     except (CheckpointError, KeyError, TypeError, ValueError):

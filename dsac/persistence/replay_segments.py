@@ -69,7 +69,7 @@ class Archive:
         self.number = 1 + max((int(segment.name.removesuffix(SUFFIX)) for segment in self.segments), default=-1)
         self.position = np.zeros_like(frames.written) if found is None else found.tail["start"].copy()
 
-    def follow(self) -> None:
+    def write_full_segments(self) -> None:
         """Hand what fills segments to the thread; call it after every block."""
         while self.frames.bytes_since(self.position) >= CHUNK_BYTES and not self.failed():
             start, stop = self.frames.next_chunk(self.position)
@@ -90,7 +90,7 @@ class Archive:
 
         Raises OSError where one could not be written; the next commit tries again, as long as the ring has its frames.
         """
-        self.follow()
+        self.write_full_segments()
         for index, segment in enumerate(self.segments):
             if error := segment.entry.exception():
                 self.segments, self.position = self.segments[:index], segment.start
@@ -127,7 +127,7 @@ def write_segment(path: Path, chunk: Chunk) -> Entry:
 
 
 def written(path: Path, found: Log) -> Segment:
-    """A segment of an earlier sitting."""
+    """A segment of an earlier session."""
     entry: Future[Entry] = Future()
     entry.set_result(found.segments[path.name])
     with safe_open(path, "np") as file:

@@ -36,7 +36,7 @@ def env_name(env: EnvConfig) -> str:
 
 
 def save_config(run: Path, config: TrainConfig) -> None:
-    """Write config.yaml, the settings of the newest sitting."""
+    """Write config.yaml, the settings of the newest session."""
     atomic.write_text(run / "config.yaml", yaml.safe_dump(to_tree(config), sort_keys=False))
 
 

@@ -1,6 +1,7 @@
 """What a run makes of the machine it is on: the device, the threads, and how its updates are run.
 
-`chosen` turns every `auto` and null into a definite value; these are saved with the run, so that a resume repeats them.
+`resolve_hardware` turns every `auto` and null into a definite value; these are saved with the run, so that a resume
+repeats them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WORTH_COMPILING = 10_000  # updates that win back the half minute of a first com
 SMALL_LAYER = 32_768  # rows x width below which a second thread costs more than it gains
 
 
-def chosen(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+def resolve_hardware(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     """The config with device, threads and accelerate decided, and what the user should hear about it.
 
     Raises ConfigError where the machine lacks what the config demands.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build(config: TrainConfig) -> Trainer:
-    """The five parts, without tasks: the worlds in their collector, the algorithm, its updater, its memory, the hub."""
+    """The parts, callbacks left out: environments in their collector, algorithm, updater, memory, trainer."""
     import torch
 
     from dsac.algorithms import load as load_algorithm
@@ -28,7 +28,7 @@ def build(config: TrainConfig) -> Trainer:
     collector = remote or Collector(own_worlds(config), config.seeds, device)
     algorithm = load_algorithm(config.algo.name)(collector.spec, config.algo, config.seeds).to(device)
     if remote:
-        remote.follow(algorithm)
+        remote.set_algorithm(algorithm)
     memory = algorithm.memory(config.algo.num_envs, device)
     algorithm.set_precision(config.precision)
     updater = Updater(algorithm, config.accelerate)

@@ -1,4 +1,4 @@
-"""run.json: one entry a sitting (a start or a resume) of a run, what it was made with and how it ended."""
+"""run.json: one entry a session (a start or a resume) of a run, what it was made with and how it ended."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dsac.schema.files import read_json
 from dsac.schema.plain_data import misfit
 from dsac.schema.run_config import TrainConfig
 
-SITTING = {"at_step?": (int, None), "versions?": dict, "ended?": {"exit_code?": (int, None)}}
+SESSION = {"at_step?": (int, None), "versions?": dict, "ended?": {"exit_code?": (int, None)}}
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
-GRACEFUL = (0, 75)  # exit codes of a sitting that ended as it should
+GRACEFUL = (0, 75)  # exit codes of a session that ended as it should
 
 
 def config_hash(config: TrainConfig) -> str:
@@ -31,7 +31,7 @@ def config_hash(config: TrainConfig) -> str:
 
 
 def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | None) -> dict[str, Any]:
-    """What a reader needs to repeat a sitting: versions, revision, config, processor, threads. No names of hosts.
+    """What a reader needs to repeat a session: versions, revision, config, processor, threads. No names of hosts.
 
     env_steps, step: where it begins, without the warm-up and with it; step None for a new run.
     """
@@ -55,40 +55,40 @@ def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | N
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """The sittings of a run, oldest first; none where run.json is missing or damaged, since training needs none."""
+    """The sessions of a run, oldest first; none where run.json is missing or damaged, since training needs none."""
     try:
         found = read_json(run / "run.json")
     except FileError:
         return []
-    return found["sittings"] if misfit(found, {"sittings": [SITTING]}) is None else []
+    return found["sessions"] if misfit(found, {"sessions": [SESSION]}) is None else []
 
 
-def record(run: Path, sitting: Mapping[str, Any]) -> None:
-    """Append a sitting."""
-    write(run, [*read(run), dict(sitting)])
+def record(run: Path, session: Mapping[str, Any]) -> None:
+    """Append a session."""
+    write(run, [*read(run), dict(session)])
 
 
 def record_end(run: Path, code: int | None, env_steps: int) -> None:
-    """Say how the present sitting ended; no code where a defect ended it."""
+    """Say how the present session ended; no code where a defect ended it."""
     *earlier, present = read(run) or [{}]
     write(run, [*earlier, {**present, "ended": {"exit_code": code, "env_steps": env_steps}}])
 
 
-def write(run: Path, sittings: list[dict[str, Any]]) -> None:
+def write(run: Path, sessions: list[dict[str, Any]]) -> None:
     """Replace run.json."""
-    atomic.write_text(run / "run.json", json.dumps({"sittings": sittings}, indent=2))
+    atomic.write_text(run / "run.json", json.dumps({"sessions": sessions}, indent=2))
 
 
 def refuse_crash_loop(run: Path, step: int, most: int) -> None:
     """Raise CrashLoop if the last `most` resumes all began at this step and none of them ended as it should."""
     idle = 0
-    for sitting in reversed(read(run)[1:]):
-        if sitting.get("at_step") != step or sitting.get("ended", {}).get("exit_code") in GRACEFUL:
+    for session in reversed(read(run)[1:]):
+        if session.get("at_step") != step or session.get("ended", {}).get("exit_code") in GRACEFUL:
             break
         idle += 1
     if idle >= most:
         raise CrashLoop(
-            f"{run} was resumed {idle} times at step {step:,} and got no further: see what the last sitting wrote, "
+            f"{run} was resumed {idle} times at step {step:,} and got no further: see what the last session wrote, "
             f"{run / 'stacks.log'} too; once the cause is mended, resumes_without_progress={idle + 1} goes on"
         )
 

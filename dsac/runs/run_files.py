@@ -29,7 +29,7 @@ RATES = {"env_steps": "rate/env_steps_per_second", "updates": "rate/updates_per_
 CURVES = ("env_steps", "updates", "wall_time", "returns")
 FACTS = ("versions", "git_revision", "device", "cpu", "cores", "threads")
 TEXT, NUMBER = (str, None), (int, float, None)
-SITTING = {
+SESSION = {
     "versions": {"mujoco": TEXT, "gymnasium": TEXT, str: TEXT},
     "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
     "ended?": {"exit_code": (int, None), "env_steps": int},
@@ -88,24 +88,24 @@ def printable(*values: Any) -> bool:
 
 
 def facts_of(folder: Path) -> tuple[dict[str, Any], int | None, float]:
-    """What run.json says: the newest sitting's facts, its exit code and the env steps at its end.
+    """What run.json says: the newest session's facts, its exit code and the env steps at its end.
 
     No exit code while it goes on, and where it was killed. Raises ConfigError.
     """
     path = folder / "run.json"
     found = read_json(path)
-    problem = misfit(found, {"sittings": [SITTING]})
-    if problem is None and not found["sittings"]:
-        problem = "there is no sitting"
+    problem = misfit(found, {"sessions": [SESSION]})
+    if problem is None and not found["sessions"]:
+        problem = "there is no session"
     if problem is not None:
         raise ConfigError(f"{path} says not what made the run: {problem}")
-    sittings = found["sittings"]
-    facts = {key: sittings[-1].get(key) for key in FACTS}
-    simulators = [str(sitting["versions"]["mujoco"]) for sitting in sittings]
+    sessions = found["sessions"]
+    facts = {key: sessions[-1].get(key) for key in FACTS}
+    simulators = [str(session["versions"]["mujoco"]) for session in sessions]
     facts["versions"] = {**facts["versions"], "mujoco": " then ".join(dict.fromkeys(simulators))}
     if not printable(*facts.values(), *facts["versions"], *facts["versions"].values()):
         raise ConfigError(f"{path} holds what cannot be printed")
-    end = sittings[-1].get("ended")
+    end = sessions[-1].get("ended")
     if end is None:
         return facts, None, 0.0
     return facts, DEFECT if end["exit_code"] is None else end["exit_code"], float(end["env_steps"])

@@ -1,4 +1,4 @@
-"""A sitting, from opening a run (new or resumed) to the last lines: what train.py needs around the training itself."""
+"""A session, from opening a run (new or resumed) to the last lines: what train.py needs around the training itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsac.callbacks.divergence import Guard
+from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.watchdog import Watchdog
 from dsac.cli.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
 from dsac.config import to_tree
@@ -35,10 +35,10 @@ from envs.contract import EnvironmentFault
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sitting ended.
+    """How a session ended.
 
     run                 the run folder
-    env_steps, updates  steps and gradient steps of one learner, over all sittings
+    env_steps, updates  steps and gradient steps of one learner, over all sessions
     scores              the latest evaluation's mean return of each learner; empty before the first
     exit_code           0 finished, 75 stopped and resumable
     """
@@ -64,7 +64,9 @@ def finished(run: Path, config: TrainConfig) -> Outcome | None:
     return Outcome(run, manifest["env_steps"], manifest["updates"], tuple(manifest["scores"]), FINISHED)
 
 
-def found(run: Path | None, config: TrainConfig, stack: ExitStack) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def load_checkpoint(
+    run: Path | None, config: TrainConfig, stack: ExitStack
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The state that a run continues from and its manifest, the run locked; no state, and an empty manifest, for None.
 
     Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError, OSError.
@@ -105,7 +107,7 @@ def free_megabytes(place: Path) -> str:
     return f"{shutil.disk_usage(there).free / 1e6:,.0f}"
 
 
-def opened(
+def open_run(
     config: TrainConfig,
     resumed: Path | None,
     facts: dict[str, Any],
@@ -113,7 +115,7 @@ def opened(
     trainer: Trainer,
     stack: ExitStack,
 ) -> tuple[Path, Watchdog]:
-    """The folder of the run with this sitting on record, and who watches over it; a line says where and what it is.
+    """The folder of the run with this session on record, and who watches over it; a line says where and what it is.
 
     before: the settings that a resumed run was saved with.
     """
@@ -137,7 +139,7 @@ def opened(
 
 
 def record_end(run: Path, trainer: Trainer, error: BaseException | None) -> bool:
-    """Put down how the sitting ended, if the disk takes it; lets an error pass."""
+    """Put down how the session ended, if the disk takes it; lets an error pass."""
     code: int | None = RESUMABLE if trainer.stop_reason and not trainer.finished else FINISHED
     if error is not None:
         code = code_of(error) if isinstance(error, Exception) else INTERRUPTED
@@ -171,15 +173,15 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         raise CheckpointError(f"the checkpoint does not fit the settings of its run: {reason}") from error
 
 
-def guarded(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> Guard:
-    """A guard over what the trainer learns and collects."""
-    guard = Guard(run, trainer, facts)
-    stack.push(guard.leave)
-    trainer.inspect = guard.after_update
-    return guard
+def divergence_check(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> DivergenceCheck:
+    """A divergence over what the trainer learns and collects."""
+    divergence = DivergenceCheck(run, trainer, facts)
+    stack.push(divergence.leave)
+    trainer.inspect = divergence.after_update
+    return divergence
 
 
-def conclude(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
+def print_summary(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
     """The last lines: where the results are, what to type next."""
     tree = to_tree(config)
     outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))

@@ -176,7 +176,7 @@ def make_folders(folder: Path) -> None:
 def refuse_linked_folders(run: Path) -> None:
     """Raise FileError where a run that will be written to keeps a folder behind a link."""
     checkpoints = run / "checkpoints"
-    for folder in (checkpoints, checkpoints / "segments", run / "moments", *run.glob("learner-*")):
+    for folder in (checkpoints, checkpoints / "segments", run / "snapshots", *run.glob("learner-*")):
         if folder.is_symlink():
             raise FileError(f"{folder}: a link, where the run keeps a folder of its own: put the folder itself there")
 

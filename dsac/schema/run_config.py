@@ -50,7 +50,7 @@ class EvalConfig:
 class ExportConfig:
     """The export section of conf/train.yaml. safe_action: zero, last or a list, as dsac.export takes it."""
 
-    at_best: bool = setting(False, kind=RECORD)
+    on_new_best: bool = setting(False, kind=RECORD)
     safe_action: Any = dataclasses.field(default=None, metadata={"kind": RECORD})
 
 

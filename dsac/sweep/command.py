@@ -89,7 +89,7 @@ def sweep(words: Sequence[str]) -> int:
     if "--json" in words:
         print(json.dumps({"runs": [facts(run) for run in work.runs]}))
         return exit_code(work.runs)
-    return conclude(work.runs, words)
+    return print_summary(work.runs, words)
 
 
 def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
@@ -97,14 +97,14 @@ def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
     from dsac.sweep.plan import plan
 
     problems: list[str] = []
-    config, pairs = taken(words, SweepConfig, problems, "a sweep")
+    config, pairs = parse_overrides(words, SweepConfig, problems, "a sweep")
     seeds = seeds_of(config.seeds, problems)
     axes = {key: list(dict.fromkeys(pairs.pop(key).split(","))) for key in AXES if key in pairs}
     others = [f"{key}={value}" for key, value in ({"threads": str(config.threads)} | pairs).items()]
     return config, plan(axes, seeds, others, problems)
 
 
-def taken(
+def parse_overrides(
     words: Sequence[str], schema: type[Settings], problems: list[str], name: str
 ) -> tuple[Settings, dict[str, str]]:
     """The settings of the command itself, and the pairs of its other words, which are those of a run.
@@ -196,7 +196,7 @@ def exit_code(runs: Sequence[Run]) -> int:
     return codes[0] if codes else FINISHED
 
 
-def conclude(runs: Sequence[Run], words: Sequence[str]) -> int:
+def print_summary(runs: Sequence[Run], words: Sequence[str]) -> int:
     """The last lines: what failed and why, where the results are, what to type next. Returns the exit code."""
     from dsac.sweep.runner import FAILED, FINISHED_RUN
 

@@ -44,7 +44,7 @@ class Run:
     """A planned run and what has become of it.
 
     code, error    the exit code of a run that failed and the line that says why
-    log_starts_at  where the log of the newest sitting begins, in bytes
+    log_starts_at  where the log of the newest session begins, in bytes
     wanted         False once it was withdrawn
     """
 
@@ -174,7 +174,7 @@ class Sweep:
         if run.state in (TRAINING, ELSEWHERE):
             run.status = read_status(folder)
         if run.state == TRAINING and run.handle is not None and (code := run.handle.poll()) is not None:
-            self.settle(run, code)
+            self.record_end(run, code)
         elif run.state == ELSEWHERE and not elsewhere(folder):
             run.found = find(run.planned.config)
             run.state = FINISHED_RUN if run.found.finished else WAITING
@@ -192,7 +192,7 @@ class Sweep:
         if self.stops > stops:
             run.handle.stop()
 
-    def settle(self, run: Run, code: int) -> None:
+    def record_end(self, run: Run, code: int) -> None:
         """Note how a run ended."""
         run.found = find(run.planned.config)
         if code == FINISHED:
@@ -205,7 +205,7 @@ class Sweep:
             run.state = STOPPED
         else:
             run.state, run.code = FAILED, code if code > 0 else 128 - code
-            run.error = said(run.planned.folder / "log.txt", run.log_starts_at)
+            run.error = error_line(run.planned.folder / "log.txt", run.log_starts_at)
             if code < 0:
                 run.error = f"ended by {signal.Signals(-code).name}"
 
@@ -221,7 +221,7 @@ class Sweep:
             yield
 
 
-def said(log: Path, start: int) -> str:
+def error_line(log: Path, start: int) -> str:
     """The line of a log that says what went wrong: the first error line since `start`, otherwise the last line."""
     try:
         lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]

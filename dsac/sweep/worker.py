@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsac.cli.exit_codes import FINISHED, RESUMABLE, guarded
+from dsac.cli.exit_codes import FINISHED, RESUMABLE, with_exit_code
 from dsac.config import compose, load, to_tree
 from dsac.runs.resume import FREE
 from dsac.schema.importing import modules_named
@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1
 class Reporter:
     """A task that keeps a file of where the run is, for whoever watches.
 
-    Rates are those since this sitting began to learn, evaluations included.
+    Rates are those since this session began to learn, evaluations included.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Reporter:
 
 
 def work(folder: Path, words: Sequence[str]) -> int:
-    """Carry out the run that `words` describe, holding the lock in `folder`; the exit code of its sitting.
+    """Carry out the run that `words` describe, holding the lock in `folder`; the exit code of its session.
 
     RESUMABLE at once where another process holds the lock.
     """
@@ -97,7 +97,7 @@ def main() -> int:
     """The process that a sweep starts: its own id, the folder for lock and status, the words of the run."""
     parent, folder, *words = sys.argv[1:]
     end_with(int(parent))
-    return guarded(lambda: work(Path(folder), words))
+    return with_exit_code(lambda: work(Path(folder), words))
 
 
 if __name__ == "__main__":

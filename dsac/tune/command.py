@@ -78,7 +78,7 @@ def tune(words: Sequence[str]) -> int:
                 )
                 print(f"next: {command('tune', words)}    (continues)")
                 return RESUMABLE
-        return conclude(job, study, outside, "--json" in words)
+        return print_summary(job, study, outside, "--json" in words)
 
 
 def carried_out(config: TuneConfig, job: Job, study: Study, outside: Sequence[str]) -> Tuner:
@@ -98,12 +98,12 @@ def carried_out(config: TuneConfig, job: Job, study: Study, outside: Sequence[st
         )
     head = Head(study, config.trials, len(job.seeds), job.base.total_env_steps)
     with View(head) as view:
-        tuner = Tuner(study, job.plan, launcher, config.trials, head.told(view.say))
+        tuner = Tuner(study, job.plan, launcher, config.trials, head.announced(view.say))
         tuner.carry_out(view.show)
     return tuner
 
 
-def conclude(job: Job, study: Study, outside: Sequence[str], as_json: bool) -> int:
+def print_summary(job: Job, study: Study, outside: Sequence[str], as_json: bool) -> int:
     """Write the report and the recipe; the last lines. Returns the exit code."""
     from dsac.tune import report
     from dsac.tune.job import findings

@@ -18,7 +18,7 @@ from dsac.schema.importing import refusals
 from dsac.schema.run_config import TrainConfig
 from dsac.schema.validate import command, flat, plain_value
 from dsac.schema.words import key_values
-from dsac.sweep.command import seeds_of, taken
+from dsac.sweep.command import parse_overrides, seeds_of
 from dsac.sweep.find_runs import NOT_OF_A_RUN, find, on_any_machine
 from dsac.sweep.plan import Planned, plan
 from dsac.tune import recipe as tune_recipe
@@ -78,7 +78,7 @@ class Job:
 def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
     """The settings of the command and its job. Raises ConfigError with all that is wrong."""
     problems: list[str] = []
-    config, pairs = taken(words, schema, problems, "a study")
+    config, pairs = parse_overrides(words, schema, problems, "a study")
     if config.report:
         return config, restored(config.study, pairs, problems)
     seeds = seeds_of(config.seeds, problems)

@@ -25,7 +25,7 @@ def remember(folder: Path, record: Mapping[str, Any]) -> None:
         return
     before, now = (flat(json.loads(json.dumps(one))["decides"]) for one in (recorded(folder), record))
     lines = [
-        f"study={folder.name} has {key}={told(before, key)}, this command {told(now, key)}"
+        f"study={folder.name} has {key}={value_text(before, key)}, this command {value_text(now, key)}"
         for key in dict.fromkeys((*before, *now))
         if before.get(key, ...) != now.get(key, ...) and key not in DECIDE_NOTHING
     ]
@@ -33,7 +33,7 @@ def remember(folder: Path, record: Mapping[str, Any]) -> None:
         raise ConfigError(*lines, "another study= begins anew; the folder of this one is " + str(folder))
 
 
-def told(values: Mapping[str, Any], key: str) -> str:
+def value_text(values: Mapping[str, Any], key: str) -> str:
     """A value of a record in words."""
     return shown(values[key]) if key in values else "nothing"
 

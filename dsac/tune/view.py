@@ -29,7 +29,7 @@ class Head:
         if (best := best_of(trials)) is not None:
             self.best = f"  best {best.value:,.1f} (trial {best.number})"
 
-    def told(self, say: Callable[[str], None]) -> Callable[[str], None]:
+    def announced(self, say: Callable[[str], None]) -> Callable[[str], None]:
         """`say`, with the line kept up to date."""
 
         def both(line: str) -> None:

@@ -9,7 +9,7 @@ from numba import carray, njit, types
 
 from envs.native.compile_cache import kernel
 from envs.native.libmujoco import double_pointer, mj_step, pointer
-from envs.native.thread_pool import NEXT_WORLD, STOP, WORLDS_DONE, add_one, await_call, call_to_work, give_way, read
+from envs.native.thread_pool import NEXT_WORLD, STOP, WORLDS_DONE, add_one, await_notice, notify, read, yield_processor
 from envs.native.worlds import LONGS
 
 _mj_set_state = types.ExternalFunction(
@@ -21,7 +21,7 @@ STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 class Recording(NamedTuple):
     """A recorded run of N worlds over T actions, and the position in it."""
 
-    crew: Any  # (64,) int64, see envs/native/thread_pool.py
+    pool: Any  # (64,) int64, see envs/native/thread_pool.py
     model: Any  # (1,) int64 address of mjModel
     data: Any  # (N,) int64 addresses of mjData
     ctrl: Any  # (N,) int64 addresses of its controls
@@ -40,7 +40,7 @@ RECORDING_TYPE = types.NamedTuple(
 @njit
 def _replay_remaining(recording):
     while True:
-        world = add_one(recording.crew, NEXT_WORLD)
+        world = add_one(recording.pool, NEXT_WORLD)
         if world >= recording.data.shape[0]:
             break
         # A helper that is late for the last step finds itself in the next one.
@@ -53,7 +53,7 @@ def _replay_remaining(recording):
             mj_step(model, data)
         if recording.has_reset[step, world]:
             _mj_set_state(model, data, pointer(recording.states[step, world].ctypes.data), STATE)
-        add_one(recording.crew, WORLDS_DONE)
+        add_one(recording.pool, WORLDS_DONE)
 
 
 @kernel(types.void(RECORDING_TYPE))
@@ -61,18 +61,18 @@ def replay(recording):
     """Step the worlds through the whole recording; each step waits for all, as whoever chooses actions must."""
     for step in range(recording.controls.shape[0]):
         recording.position[0] = step
-        call_to_work(recording.crew)
-        while read(recording.crew, WORLDS_DONE) < recording.data.shape[0]:
+        notify(recording.pool)
+        while read(recording.pool, WORLDS_DONE) < recording.data.shape[0]:
             _replay_remaining(recording)
-            give_way()
+            yield_processor()
 
 
 @kernel(types.void(RECORDING_TYPE, types.int64))
-def help_replaying(recording, _slot):
-    """What a helping thread does until the crew is dismissed."""
+def replay_in_pool(recording, _slot):
+    """What a helping thread does until the pool is dismissed."""
     seen = 0
     while True:
-        seen = await_call(recording.crew, seen)
-        if read(recording.crew, STOP) != 0:
+        seen = await_notice(recording.pool, seen)
+        if read(recording.pool, STOP) != 0:
             return
         _replay_remaining(recording)

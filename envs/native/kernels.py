@@ -26,12 +26,12 @@ from envs.native.thread_pool import (
     STOP,
     WORLDS_DONE,
     add_one,
-    await_call,
-    call_to_work,
-    give_way,
+    await_notice,
+    notify,
     prepare,
     read,
     wake,
+    yield_processor,
 )
 from envs.native.worlds import (
     FLOAT_TABLE,
@@ -95,7 +95,7 @@ def physics_of(worlds, settings, world):
 
 
 @njit
-def settle(worlds, settings, functions, world, obs):
+def after_step(worlds, settings, functions, world, obs):
     """Derive everything from a world's qpos and qvel as the first state of an episode; writes obs (O,)."""
     mj_forward(pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1]))
     physics = physics_of(worlds, settings, world)
@@ -124,7 +124,7 @@ def begin_episode(worlds, settings, functions, world, obs):
     mj_reset_data(model, data)
     physics = physics_of(worlds, settings, world)
     _call_reset(functions.reset, (physics, worlds.uniform[world], worlds.normal[world]))
-    settle(worlds, settings, functions, world, obs)
+    after_step(worlds, settings, functions, world, obs)
 
 
 @njit
@@ -210,15 +210,15 @@ def step_world(worlds, settings, functions, world):
 def step_remaining(worlds, settings, functions, slot):
     """Step worlds that no other thread has taken until none is left; who is slow takes fewer."""
     count = worlds.action.shape[0]
-    worlds.roster[slot, 0] = np.int64(thread_identity())
+    worlds.in_flight[slot, 0] = np.int64(thread_identity())
     while True:
-        world = add_one(worlds.crew, NEXT_WORLD)
+        world = add_one(worlds.pool, NEXT_WORLD)
         if world >= count:
             break
-        worlds.roster[slot, 1] = world
+        worlds.in_flight[slot, 1] = world
         step_world(worlds, settings, functions, world)
-        worlds.roster[slot, 1] = NOT_RUNNING
-        add_one(worlds.crew, WORLDS_DONE)
+        worlds.in_flight[slot, 1] = NOT_RUNNING
+        add_one(worlds.pool, WORLDS_DONE)
 
 
 @njit
@@ -232,7 +232,7 @@ def first_not_finite(action):
 
 
 @njit
-def hand_over(result, step, world):
+def copy_result(result, step, world):
     """Copy one world's rows from the worlds' own memory into the caller's arrays."""
     copy_row(result.next_obs[world], step.next_obs[world])
     copy_row(result.obs[world], step.obs[world])
@@ -257,38 +257,38 @@ def step_worlds(packed, settings, functions, action, step):
         return
     for world in range(action.shape[0]):
         copy_row(action[world], worlds.action[world])
-    call_to_work(worlds.crew)
+    notify(worlds.pool)
     # Worlds that are neither left nor done are in the hands of helpers.
-    while read(worlds.crew, WORLDS_DONE) < action.shape[0]:
+    while read(worlds.pool, WORLDS_DONE) < action.shape[0]:
         step_remaining(worlds, settings, functions, 0)
-        give_way()
+        yield_processor()
     for world in range(action.shape[0]):
-        hand_over(worlds.result, step, world)
+        copy_result(worlds.result, step, world)
 
 
 @kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
-def help_stepping(packed, settings, functions, slot):
-    """What a helper does from its start until the crew is dismissed; slot is its row of the roster."""
+def step_in_pool(packed, settings, functions, slot):
+    """What a helper does from its start until the pool is dismissed; slot is its row of the in_flight."""
     worlds = unpack(packed)
     seen = 0
     while True:
-        seen = await_call(worlds.crew, seen)
-        if read(worlds.crew, STOP) != 0:
+        seen = await_notice(worlds.pool, seen)
+        if read(worlds.pool, STOP) != 0:
             return
         step_remaining(worlds, settings, functions, slot)
 
 
 @kernel(types.void(LONGS))
-def found_crew(crew):
-    """Set up the memory of a crew."""
-    prepare(crew)
+def prepare_pool(pool):
+    """Set up the memory of a pool."""
+    prepare(pool)
 
 
 @kernel(types.void(LONGS))
-def dismiss_crew(crew):
-    """Make every helper of a crew return."""
-    add_one(crew, STOP)
-    wake(crew)
+def stop_pool(pool):
+    """Make every helper of a pool return."""
+    add_one(pool, STOP)
+    wake(pool)
 
 
 @kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
@@ -296,18 +296,18 @@ def begin_world(packed, settings, functions, world):
     """Start an episode in one world from its generator; writes last_obs and worlds.report."""
     worlds = unpack(packed)
     worlds.report[1] = NOTHING
-    worlds.roster[0, 0] = np.int64(thread_identity())
-    worlds.roster[0, 1] = world
+    worlds.in_flight[0, 0] = np.int64(thread_identity())
+    worlds.in_flight[0, 1] = world
     begin_episode(worlds, settings, functions, world, worlds.last_obs[world])
-    worlds.roster[0, 1] = NOT_RUNNING
+    worlds.in_flight[0, 1] = NOT_RUNNING
 
 
 @kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
-def settle_world(packed, settings, functions, world):
+def refresh_world(packed, settings, functions, world):
     """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report."""
     worlds = unpack(packed)
     worlds.report[1] = NOTHING
-    worlds.roster[0, 0] = np.int64(thread_identity())
-    worlds.roster[0, 1] = world
-    settle(worlds, settings, functions, world, worlds.last_obs[world])
-    worlds.roster[0, 1] = NOT_RUNNING
+    worlds.in_flight[0, 0] = np.int64(thread_identity())
+    worlds.in_flight[0, 1] = world
+    after_step(worlds, settings, functions, world, worlds.last_obs[world])
+    worlds.in_flight[0, 1] = NOT_RUNNING

@@ -60,7 +60,7 @@ def load_library() -> ctypes.CDLL:
     return library
 
 
-class Roster:
+class InFlightTable:
     """Which world each thread is stepping, per engine, so that a fatal error can name the world.
 
     A table is (threads, 8) int64: the thread's identity, then its world or NOT_RUNNING; padded to a cache line.
@@ -87,13 +87,13 @@ class Roster:
         return "outside the stepping of worlds"
 
 
-roster = Roster()
+in_flight = InFlightTable()
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 
 def _end_process(message: bytes) -> None:
     # Returning to libmujoco, or unwinding through a parallel loop, is undefined after a fatal error.
-    text = f"MuJoCo failed in {roster.here()}: {message.decode(errors='replace')}\n"
+    text = f"MuJoCo failed in {in_flight.here()}: {message.decode(errors='replace')}\n"
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os.write(2, text.encode())

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from envs.native.libmujoco import pointer
 
 GENERATION, STOP, NEXT_WORLD, WORLDS_DONE = 0, 1, 2, 3
-# Counters of one crew, a cache line each, then the C library's mutex and condition variable.
+# Counters of one pool, a cache line each, then the C library's mutex and condition variable.
 _STRIDE, _MUTEX, _CONDITION, _SIZE = 8, 32, 48, 64
 # About 50 microseconds: longer than Python takes between two steps, shorter than anything worth a core.
 _YIELDS_BEFORE_SLEEP = 100
@@ -60,68 +60,68 @@ def _store_zero(typing_context, address):
 
 
 @njit
-def _place(crew, slot):
-    return crew.ctypes.data + 8 * slot
+def _place(pool, slot):
+    return pool.ctypes.data + 8 * slot
 
 
 @njit
-def prepare(crew):
-    """Set up a crew's memory, (64,) int64 of zeros."""
+def prepare(pool):
+    """Set up a pool's memory, (64,) int64 of zeros."""
     nothing = pointer(np.int64(0))
-    _mutex_init(pointer(_place(crew, _MUTEX)), nothing)
-    _condition_init(pointer(_place(crew, _CONDITION)), nothing)
+    _mutex_init(pointer(_place(pool, _MUTEX)), nothing)
+    _condition_init(pointer(_place(pool, _CONDITION)), nothing)
 
 
 @njit
-def add_one(crew, counter):
+def add_one(pool, counter):
     """Add one to a counter, indivisibly; returns what it was. Whoever sees it sees all that was written before."""
-    return _fetch_add(_place(crew, counter * _STRIDE))
+    return _fetch_add(_place(pool, counter * _STRIDE))
 
 
 @njit
-def read(crew, counter):
+def read(pool, counter):
     """A counter as it is now."""
-    return _load(_place(crew, counter * _STRIDE))
+    return _load(_place(pool, counter * _STRIDE))
 
 
 @njit
-def call_to_work(crew):
+def notify(pool):
     """Put up a new round of worlds and wake the helpers."""
-    _store_zero(_place(crew, WORLDS_DONE * _STRIDE))
+    _store_zero(_place(pool, WORLDS_DONE * _STRIDE))
     # A helper that is late for the last round may take a world as soon as this is zero, which is right.
-    _store_zero(_place(crew, NEXT_WORLD * _STRIDE))
-    wake(crew)
+    _store_zero(_place(pool, NEXT_WORLD * _STRIDE))
+    wake(pool)
 
 
 @njit
-def wake(crew):
+def wake(pool):
     """Let every helper look at the counters."""
-    add_one(crew, GENERATION)
-    _lock(pointer(_place(crew, _MUTEX)))
-    _broadcast(pointer(_place(crew, _CONDITION)))
-    _unlock(pointer(_place(crew, _MUTEX)))
+    add_one(pool, GENERATION)
+    _lock(pointer(_place(pool, _MUTEX)))
+    _broadcast(pointer(_place(pool, _CONDITION)))
+    _unlock(pointer(_place(pool, _MUTEX)))
 
 
 @njit
-def give_way():
+def yield_processor():
     """Let another thread have the core if one wants it."""
     _yield()
 
 
 @njit
-def await_call(crew, seen):
+def await_notice(pool, seen):
     """Return the generation as soon as it is not the one seen; asleep after a short while."""
     for _ in range(_YIELDS_BEFORE_SLEEP):
-        if read(crew, GENERATION) != seen:
-            return read(crew, GENERATION)
+        if read(pool, GENERATION) != seen:
+            return read(pool, GENERATION)
         _yield()
-    _lock(pointer(_place(crew, _MUTEX)))
-    while read(crew, GENERATION) == seen:
-        _wait(pointer(_place(crew, _CONDITION)), pointer(_place(crew, _MUTEX)))
-    _unlock(pointer(_place(crew, _MUTEX)))
-    return read(crew, GENERATION)
+    _lock(pointer(_place(pool, _MUTEX)))
+    while read(pool, GENERATION) == seen:
+        _wait(pointer(_place(pool, _CONDITION)), pointer(_place(pool, _MUTEX)))
+    _unlock(pointer(_place(pool, _MUTEX)))
+    return read(pool, GENERATION)
 
 
-def new_crew() -> np.ndarray:
-    """The memory of a crew: call prepare with it before anything else."""
+def new_pool() -> np.ndarray:
+    """The memory of a pool: call prepare with it before anything else."""
     return np.zeros(_SIZE, dtype=np.int64)

@@ -71,8 +71,8 @@ class Worlds(NamedTuple):
     model_uniform: Any  # (N, U) float64
     model_normal: Any  # (N, V) float64
     warnings: Any  # * (N, kinds) int64, counted since the start
-    roster: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
-    crew: Any  # (64,) int64 what the threads share, see envs/native/thread_pool.py
+    in_flight: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
+    pool: Any  # (64,) int64 what the threads share, see envs/native/thread_pool.py
     action: Any  # (N, A) float32 the actions of this step
     result: Any  # a Step, the answer to them
     report: Any  # (3,) int64: a world with an action that is not finite, with such a reset, if any warned or failed

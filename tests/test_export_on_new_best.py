@@ -1,4 +1,4 @@
-"""export.at_best=true: the newest best policy is always exported, and training neither waits nor fails for it."""
+"""export.on_new_best=true: the newest best policy is always exported, and training neither waits nor fails for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsac.export.controller import Policy
 from dsac.persistence.atomic import read_manifest
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-EXPORTING = ("export.at_best=true", "eval_every_env_steps=128", "total_env_steps=256")
+EXPORTING = ("export.on_new_best=true", "eval_every_env_steps=128", "total_env_steps=256")
 
 
 def steps_of(run: Path, learner: int = 0) -> tuple[int, int]:
@@ -88,4 +88,4 @@ def test_a_run_from_before_the_section_loads(tmp_path: Path):
     """Catches an older run that cannot be resumed for want of a section."""
     tree: dict[str, Any] = to_tree(small_config(tmp_path, "ppo"))
     del tree["export"]
-    assert not load(tree).export.at_best
+    assert not load(tree).export.on_new_best

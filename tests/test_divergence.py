@@ -15,7 +15,7 @@ from small_runs import assert_same, final_state, only_run, rows, small_config, s
 
 from dsac import evaluate
 from dsac.callbacks import divergence
-from dsac.callbacks.divergence import MOST_MOMENTS
+from dsac.callbacks.divergence import MOST_SNAPSHOTS
 from dsac.cli import exit_codes
 from dsac.config import compose, load
 from dsac.errors import NumericalFault
@@ -110,17 +110,17 @@ def test_a_number_that_is_not_finite_ends_the_run_and_is_not_saved(
     run = only_run(tmp_path / "runs")
     assert record.read(run)[-1]["ended"]["exit_code"] == exit_codes.NUMERICAL
     assert_finite(run)
-    (moment,) = (run / "moments").iterdir()
+    (moment,) = (run / "snapshots").iterdir()
     assert str(moment) in str(fault.value) + capsys.readouterr().err
     assert main([f"resume={run}"]) == exit_codes.FINISHED
     assert_same(final_state(run), whole)
 
 
-def test_the_update_of_a_moment_diverges_again(tmp_path: Path):
+def test_the_update_of_a_snapshot_diverges_again(tmp_path: Path):
     """Catches a moment that lacks what the update depended on, and one of another update."""
-    with pytest.raises(NumericalFault, match=r"update 33: .*learner 0 is not finite.*moments/000000000170-diverged"):
+    with pytest.raises(NumericalFault, match=r"update 33: .*learner 0 is not finite.*snapshots/000000000170-diverged"):
         train(small_config(tmp_path), None, [poisoned("critics.net.output.bias", 1e30)])
-    (moment,) = (only_run(tmp_path) / "moments").iterdir()
+    (moment,) = (only_run(tmp_path) / "snapshots").iterdir()
     state, manifest = checkpoint.read(moment)
     assert (manifest["updates"], manifest["seeds"]) == (33, [0])
     trainer = made(small_config(tmp_path))
@@ -136,13 +136,13 @@ def test_the_update_of_a_moment_diverges_again(tmp_path: Path):
 
 def made(config: TrainConfig) -> Trainer:
     """The parts of a run, as the machine decides."""
-    return build(hardware.chosen(config)[0])
+    return build(hardware.resolve_hardware(config)[0])
 
 
 def filled(trainer: Trainer) -> Any:
     """The memory of a trainer with enough in it to draw from."""
     while trainer.memory.updates_due < 1:
-        trainer.memory.add(trainer.collector.gather(trainer.act, 1))
+        trainer.memory.add(trainer.collector.collect(trainer.act, 1))
     return trainer.memory
 
 
@@ -157,10 +157,10 @@ def test_one_learner_of_two_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name in ("algorithm.actor.output.weight", "algorithm.critics.net.output.bias"):
         assert np.array_equal(found[name][0], expected[name][0])
         assert not np.array_equal(found[name][1], expected[name][1])
-    assert len(list((run / "moments").iterdir())) == 1
+    assert len(list((run / "snapshots").iterdir())) == 1
 
 
-def test_a_failed_world_is_left_out_and_its_moment_comes_again(tmp_path: Path):
+def test_a_failed_world_is_left_out_and_its_snapshot_comes_again(tmp_path: Path):
     """Catches a reset inside the simulator that is learned from, a moment that cannot be repeated, a flooded disk."""
 
     def overturn(trainer: Any) -> None:
@@ -171,8 +171,8 @@ def test_a_failed_world_is_left_out_and_its_moment_comes_again(tmp_path: Path):
     assert train(config, None, [overturn]) == exit_codes.FINISHED
     run = only_run(tmp_path)
     assert_finite(run)
-    moments = sorted((run / "moments").iterdir())
-    assert len(moments) == MOST_MOMENTS
+    moments = sorted((run / "snapshots").iterdir())
+    assert len(moments) == MOST_SNAPSHOTS
     for moment in moments:
         state, manifest = checkpoint.read(moment)
         assert manifest["reason"] == "a world failed, its step was left out of the replay"
@@ -195,7 +195,7 @@ def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: p
 
     with pytest.raises(NonFiniteAction, match=r"of world 0 is nan; look for the first metric that is not finite"):
         train(small_config(tmp_path), None, [once(act)])
-    (moment,) = (only_run(tmp_path) / "moments").iterdir()
+    (moment,) = (only_run(tmp_path) / "snapshots").iterdir()
     state, manifest = checkpoint.read(moment)
     assert manifest["reason"] in capsys.readouterr().err or str(moment)
     assert np.isnan(state["block"]["action"]).all()
