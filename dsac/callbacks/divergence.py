@@ -2,8 +2,8 @@
 
 Each leaves a snapshot: a folder <run>/snapshots/<step>-<kind>, written as a checkpoint is. It holds the environments
 before the block, the block's actions, the learner and the batch that it learned from. Stepping the environments again
-with these actions repeats the failure, bit for bit where their state is exact. So does the update, from the learner, the
-batch and the noise.
+with these actions repeats the failure, bit for bit where their state is exact. So does the update, from the learner,
+the batch and the noise.
 """
 
 from __future__ import annotations
