@@ -296,7 +296,8 @@ def array(spot: Spot) -> None:
         lambda: value.astype(np.int64), lambda: value.astype(np.float64), lambda: value.astype(np.float16),
         lambda: value.astype(bool), lambda: value[..., None], lambda: value.reshape(-1), lambda: value[:0],
         lambda: np.concatenate([value, value]), lambda: np.zeros((), value.dtype), lambda: np.zeros((0, 3, 0)),
-        lambda: np.full_like(value, spot.draw.choice([-1, 1, 100])), lambda: np.full(value.shape, np.nan, np.float32),
+        lambda: np.full_like(value, np.array(spot.draw.choice([-1, 1, 100])).astype(value.dtype)),
+        lambda: np.full(value.shape, np.nan, np.float32),
         lambda: np.full(value.shape, 3e38, np.float32), lambda: -np.abs(value.astype(np.float32)) - 1,
         lambda: np.full(value.shape, 2**62), lambda: np.zeros((1 << 20,), np.float32), lambda: None,
     ]  # fmt: skip
