@@ -10,95 +10,21 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import results_stages as stages
+from results_contests import METHODS, at_equal_env_steps, axes, headline, side_by_side
 from results_entries import Entry, Found, Rate, commands, gathered
 
 from dsac.compare import calibration, figures, scores, tables
 from dsac.compare.groups import Group
 from dsac.compare.published import published
 from dsac.compare.scores import final
-from dsac.compare.statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
 README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"
-METHODS = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO")  # of the headline
-PROTOCOL = {"precision", "num_envs", "updates_per_env_step"}  # words that leave a method what it is
-
-
-def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, dict[str, list[Entry]]]]:
-    """Each task, and each task with other words that two methods have, and the groups of the methods beside it."""
-    for env, entries in tasks.items():
-        for said in dict.fromkeys(entry.words for entry in entries):
-            methods = {
-                method: [one for one in entries if one.method == method and (one.words == said or not one.off_policy)]
-                for method in METHODS
-            }
-            if sum(any(one.off_policy for one in found) for found in methods.values()) > bool(said):
-                yield f"{env} {said}".strip(), methods
-
-
-def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
-    """Rows for each of the contests: at the last env steps that all came to, and further on.
-
-    Further on wherever two methods still stand beside each other, and where the last off-policy one ends.
-    """
-    rows = []
-    for name, methods in contests(tasks):
-        first = meeting(methods, stages.ENV_STEPS)
-        rows.append([name, *met(methods, first, stages.ENV_STEPS)])
-        every = [one for found in methods.values() for one in found]
-        last = max(stages.ends(one.group)[-1] for one in every if one.off_policy)
-        for point in stages.apart(end for one in every for end in stages.ends(one.group)):
-            there = met(methods, point, stages.ENV_STEPS)
-            several = len(METHODS) - there.count(tables.NOTHING) > 1
-            if first < stages.REACHED * point and point <= last and (several or point == last):
-                rows.append([name, *there])
-    return rows
-
-
-def side_by_side(found: Found) -> list[list[str]]:
-    """A row for each of the contests at the last env steps, updates and time that all came to.
-
-    One where the returns are the same at the next; times only where all have their rate.
-    """
-    rows: list[list[str]] = []
-    for name, methods in contests(found.tasks):
-        entries = [one for several in methods.values() for one in several]
-        places: dict[tuple[str, ...], list[str]] = {}
-        for axis in axes(found, entries):
-            place, *cells = met(methods, meeting(methods, axis), axis)
-            places.setdefault(tuple(cells), []).append(place)
-        rows.extend([name, ", ".join(at), *cells] for cells, at in places.items())
-    return rows
-
-
-def axes(found: Found, entries: Sequence[Entry]) -> list[stages.Axis]:
-    """Env steps, updates and, where all entries of a task have their rate, time."""
-    pace = {rate.label: rate.seconds / rate.env_steps for rate in found.rates if rate.env == entries[0].group.env}
-    timed = [stages.time(pace)] if all(one.label in pace for one in entries) else []
-    return [stages.ENV_STEPS, stages.UPDATES, *timed]
-
-
-def meeting(methods: Mapping[str, Sequence[Entry]], axis: stages.Axis) -> float:
-    """The last point of an axis that each of the methods, those that were run, came to."""
-    return min(max(stages.ends(one.group, axis)[-1] for one in found) for found in methods.values() if found)
-
-
-def met(methods: Mapping[str, Sequence[Entry]], point: float, axis: stages.Axis) -> list[str]:
-    """A point of an axis in words, and what each method has there."""
-    return [axis.place(point), *(standing(found, point, axis) for found in methods.values())]
-
-
-def standing(entries: Sequence[Entry], point: float, axis: stages.Axis) -> str:
-    """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most."""
-    cuts = [there for one in entries if (there := stages.cut_at(one.group, point, axis))]
-    if not cuts:
-        return tables.NOTHING
-    group = max(cuts, key=lambda there: len(there.runs))
-    return f"{tables.spread(scores.estimate(mean, [final(group)]))} ({len(group.runs)})"
+PROTOCOL = {"precision", "num_envs", "updates_per_env_step"}  # overrides that leave a method what it is
 
 
 def reached(entries: Sequence[Entry]) -> tables.Table:
@@ -290,9 +216,10 @@ def blocks(found: Found) -> dict[str, dict[str, str]]:
     chapters = [chapter(env, entries, found.places[env]) for env, entries in found.tasks.items()]
     remarks = "".join(f"- {remark}\n" for remark in found.remarks)
     return {
-        README: {"headline": grid(["", "at", *METHODS], headline(found.tasks))},
+        README: {"headline": grid(["task", "at", *METHODS, "precision"], headline(found.tasks))},
         RECIPE: {"side by side": grid(["", "at", *METHODS], side_by_side(found))},
         PAGE: {
+            "equal env steps": grid(["", "at", *METHODS], at_equal_env_steps(found.tasks)),
             "differences": grid(columns, differences(found)),
             "rates": grid(["", "s / 1,000 updates", "s / 100,000 env steps", "on", "from"], shown_rates(found.rates)),
             "tasks": "\n".join([*chapters, *([remarks] if remarks else [])]),

@@ -13,30 +13,40 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 RELINK = runpy.run_path(str(DOCS / "relink.py"))
-LINKS = [
-    (page, text, target, line)
-    for page in sorted(DOCS.glob("*.md"))
-    for text, target, line in re.findall(
-        r"\[(`[^`]+`|[^\]]+)\]\((?!https?://)([^)#]*)(?:#L(\d+)|#[^)]*)?\)", page.read_text()
-    )
-]
+LINK = re.compile(r"\[(`[^`]+`|[^\]]+)\]\((?!https?://)([^)#]*)(?:#L(\d+)|#([^)]*))?\)")
 
 
-@pytest.mark.parametrize("page", sorted({page.name for page, *_ in LINKS}))
-def test_links_resolve(page: str):
-    """Catches a file that was moved, and a link to a line whose text is not a name in backticks."""
-    for source, text, target, line in LINKS:
-        if source.name != page or not target:
-            continue
-        assert (DOCS / target).exists(), f"[{text}]({target})"
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page can be linked as, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", RELINK["DOCUMENTS"], ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_links_resolve(page: Path):
+    """Catches a file or a section that was moved, and a link to a line whose text is not a name in backticks."""
+    for text, target, line, anchor in LINK.findall(page.read_text()):
+        shown = page.parent / target if target else page
+        assert shown.exists(), f"[{text}]({target})"
+        if anchor:
+            assert anchor in anchors(shown), f"[{text}]({target}#{anchor})"
         if line:
             assert re.fullmatch("`[^`]+`", text), f"[{text}]({target}#L{line}): the text must be a name in backticks"
-            shown = (DOCS / target).read_text().splitlines()[int(line) - 1 : int(line)]
-            assert shown, f"{target} has no line {line}"
-            assert text.strip("`") in shown[0], f"[{text}]({target}#L{line}): python docs/relink.py"
+            name, lines = text.strip("`"), shown.read_text().splitlines()
+            assert int(line) <= len(lines), f"{target} has no line {line}"
+            held = name in lines[int(line) - 1] or re.match(rf"\s*def {name.split('.')[-1]}\b", lines[int(line) - 1])
+            assert held, f"[{text}]({target}#L{line}): python docs/relink.py"
 
 
-@pytest.mark.parametrize("document", RELINK["DOCUMENTS"], ids=lambda document: document.name)
+def test_the_index_names_every_page():
+    """Catches a page that nobody finds."""
+    pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+    assert pages == {
+        target for _, target, _, _ in LINK.findall((DOCS / "README.md").read_text()) if target[-3:] == ".md"
+    }
+
+
+@pytest.mark.parametrize("document", RELINK["DOCUMENTS"], ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_line_links_are_current(document: Path):
     """Catches code that moved away from under a link, a name that is gone, a default that the text quotes wrongly."""
     assert RELINK["relinked"](document) == document.read_text(), "run python docs/relink.py"
@@ -51,6 +61,25 @@ def test_a_moved_line_is_found(tmp_path: Path):
     page.write_text("[`gone`](code.py#L1)")
     with pytest.raises(LookupError, match="gone"):
         RELINK["relinked"](page)
+
+
+def test_a_method_is_found_in_its_class(tmp_path: Path):
+    """Catches a link to the method of the same name in a class above."""
+    (tmp_path / "code.py").write_text("class A:\n    def run(): ...\nclass B:\n    def run(): ...\n")
+    (tmp_path / "page.md").write_text("[`B.run`](code.py#L1)")
+    assert RELINK["relinked"](tmp_path / "page.md") == "[`B.run`](code.py#L4)"
+
+
+def test_sizes_and_folders_are_filled_in(tmp_path: Path):
+    """Catches a sum that forgets a file, and a folder without its docstring."""
+    (tmp_path / "dsac" / "room").mkdir(parents=True)
+    (tmp_path / "dsac" / "room" / "__init__.py").write_text('"""What it holds.\n\nMore."""\n')
+    marks = "<!-- {0}: written by docs/relink.py -->\n{1}<!-- end of {0} -->\n"
+    page, listed = tmp_path / "README.md", "1 files, 1 lines: [a](dsac/room/__init__.py) (9), [b](README.md) (0)\n"
+    page.write_text(marks.format("core path", listed) + marks.format("folders", ""))
+    text = RELINK["relinked"](page)
+    assert "2 files, 8 lines: [a](dsac/room/__init__.py) (3), [b](README.md) (5)" in text
+    assert "| [dsac/room](dsac/room) | What it holds. |" in text
 
 
 def run_python(*words: str, cwd: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import results as page
+import results_contests as contests
 import results_entries as entries
 import results_stages as stages
 from made_runs import made_run, made_seeds
@@ -79,15 +80,15 @@ def test_every_run_is_in_one_row(held: entries.Found):
 def test_a_changed_evaluation_changes_every_table(tmp_path: Path, blocks: dict[str, dict[str, str]]):
     """Catches a table that is read from somewhere else."""
     shutil.copytree(HELD, tmp_path / "results")
-    path = tmp_path / "results" / "humanoid" / "evaluations.csv"
+    path = tmp_path / "results" / "pendulum-and-cheetah" / "evaluations.csv"
     lines = path.read_text().splitlines()
-    place = max(index for index, line in enumerate(lines) if line.startswith("0,"))
+    place = max(index for index, line in enumerate(lines) if line.startswith("6,"))  # of the double pendulum
     lines[place] = ",".join([*lines[place].split(",")[:4], "-1000000.0"])
     path.write_text("\n".join(lines) + "\n")
     doctored, true = page.blocks(entries.gathered(tmp_path / "results")), blocks
     assert doctored[page.README]["headline"] != true[page.README]["headline"]
     assert doctored[page.RECIPE]["side by side"] != true[page.RECIPE]["side by side"]
-    for name in ("differences", "tasks"):
+    for name in ("equal env steps", "differences", "tasks"):
         assert doctored[page.PAGE][name] != true[page.PAGE][name]
     assert doctored[page.PAGE]["rates"] == true[page.PAGE]["rates"]
 
@@ -107,7 +108,7 @@ def test_precision_and_protocol_stay_apart(tmp_path: Path):
         "DSAC-T published num_envs=1 updates_per_env_step=1.0": ("1", "5,000"),
         "PPO": ("2", "50.0 [40.0, 60.0]"),
     }
-    (line,) = page.headline(found.tasks)
+    (line,) = contests.at_equal_env_steps(found.tasks)
     assert line == ["Hopper-v5", "3,000 env steps", "-", "150.0 [100.0, 200.0] (2)", "-", "-", "50.0 [40.0, 60.0] (2)"]
 
 
@@ -163,7 +164,7 @@ def test_a_row_of_other_words_needs_two_methods(tmp_path: Path):
     for algo, plain, other in (("dsac_t", 100.0, 900.0), ("sac", 50.0, 800.0)):
         made_seeds(tmp_path / "runs", algo, (plain,), "experiment=recipe")
         made_seeds(tmp_path / "runs", algo, (other,), "experiment=recipe", *ONE_TO_ONE)
-    first, second = page.headline(committed(tmp_path).tasks)
+    first, second = contests.at_equal_env_steps(committed(tmp_path).tasks)
     assert first == ["Hopper-v5", "3,000 env steps", "100.0 (1)", "-", "50.0 (1)", "-", "-"]
     assert second[0] == "Hopper-v5 num_envs=1 updates_per_env_step=1.0"
     assert second[1:] == ["3,000 env steps", "900.0 (1)", "-", "800.0 (1)", "-", "-"]
@@ -192,12 +193,26 @@ def test_what_goes_on_has_rows_further_on(tmp_path: Path):
     made_run(tmp_path / "runs", "ppo", (0.0,) * 8)
     for algo, evaluations in (("dsac_t", 20), ("sac", 21)):  # as far as each other, but for a block
         made_run(tmp_path / "runs", algo, (1.0,) * evaluations, env="Ant")
-    ant, *hopper = page.headline(committed(tmp_path).tasks)
+    ant, *hopper = contests.at_equal_env_steps(committed(tmp_path).tasks)
     assert ant == ["Ant-v5", "20,000 env steps", "-", "1.00 (1)", "-", "1.00 (1)", "-"]
     assert [row[1:] for row in hopper] == [
         ["2,000 env steps", "2.00 (1)", "3.00 (1)", "-", "4.00 (1)", "-"],
         ["3,000 env steps", "-", "5.00 (1)", "-", "6.00 (1)", "-"],
         ["4,000 env steps", "-", "7.00 (1)", "-", "-", "-"],
+    ]
+
+
+def test_the_readme_has_one_row_a_task_and_no_overrides(tmp_path: Path):
+    """Catches a task in two rows, a row of another update ratio, and the precision with fewer methods or runs."""
+    runs = tmp_path / "runs"
+    for algo, seeds in (("dsac_t", (100.0, 300.0)), ("sac", (50.0,))):
+        made_seeds(runs, algo, seeds, "experiment=recipe", "precision=bfloat16")
+        made_seeds(runs, algo, seeds[:1], "experiment=recipe")
+        made_seeds(runs, algo, (900.0, 900.0, 900.0), "experiment=recipe", *ONE_TO_ONE)
+    made_seeds(runs, "ppo", (7.0,))
+    made_seeds(runs, "ppo", (8.0,), env="Ant")
+    assert contests.headline(committed(tmp_path).tasks) == [
+        ["Hopper-v5", "3,000 env steps", "200.0 [100.0, 300.0] (2)", "-", "50.0 (1)", "-", "7.00 (1)", "bfloat16"],
     ]
 
 
@@ -207,7 +222,7 @@ def test_ppo_is_not_asked_half_way(tmp_path: Path):
     made_run(tmp_path / "runs", "ppo", (1.0, 2.0, 30.0))
     made_run(tmp_path / "runs", "dsac_t", (10.0, 20.0, 90.0))
     found = committed(tmp_path)
-    assert page.headline(found.tasks)[0][1:] == ["3,000 env steps", "-", "90.0 (1)", "-", "-", "30.0 (1)"]
+    assert contests.at_equal_env_steps(found.tasks)[0][1:] == ["3,000 env steps", "-", "90.0 (1)", "-", "-", "30.0 (1)"]
     told = {(row[1], row[2]): row[4] for row in page.differences(found)}
     assert told == {
         ("DSAC-T published minus PPO total_env_steps=3000", "3,000 env steps"): "90.0 and 30.0",
@@ -221,18 +236,18 @@ def test_methods_meet_where_the_slowest_has_come(tmp_path: Path):
     made_run(runs, "dsac_t", (10.0, 20.0, 90.0))
     made_run(runs, "sac", (1.0, 2.0, 30.0, 400.0))
     found = committed(tmp_path)
-    (row,) = page.side_by_side(found)
+    (row,) = contests.side_by_side(found)
     assert row[1:] == ["3,000 env steps, 150 updates", "-", "90.0 (1)", "-", "30.0 (1)", "-"]
     made_run(runs, "ppo", (5.0, 6.0, 7.0, 8.0))
     found = committed(tmp_path)
-    steps, updates = (row[1:] for row in page.side_by_side(found))
+    steps, updates = (row[1:] for row in contests.side_by_side(found))
     assert steps == ["3,000 env steps", "-", "90.0 (1)", "-", "30.0 (1)", "-"]  # PPO would be half way there
     assert updates == ["150 updates", "-", "90.0 (1)", "-", "30.0 (1)", "7.00 (1)"]
     rates = [
         entries.Rate("Hopper-v5", label, steps, steps // 20, 30.0, "", "")
         for label, steps in (("DSAC-T published", 3000), ("SAC published", 2000), ("PPO", 5000))
     ]
-    *_, row = page.side_by_side(dataclasses.replace(found, rates=rates))
+    *_, row = contests.side_by_side(dataclasses.replace(found, rates=rates))
     assert row[1:] == ["24.0 s", "-", "20.0 (1)", "-", "-", "8.00 (1)"]  # SAC's last by then lies too far back
 
 
