@@ -60,25 +60,25 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
 
 
 def comparable(one: Entry, other: Entry, entries: Sequence[Entry]) -> bool:
-    """Whether a difference has one cause: DSAC-T against PPO, or apart in algorithm, settings or words alone.
+    """Whether a difference has one cause: DSAC-T against PPO, or apart in algorithm, settings or overrides alone.
 
-    Of groups with more and more words each is set beside the next.
+    Of groups with more and more overrides each is set beside the next.
     """
     if one.algorithm != "DSAC-T" or one is other or one.group.different(other.group):
         return False
     if not other.off_policy:
-        return {word.partition("=")[0] for word in one.words.split()} <= PROTOCOL
+        return {word.partition("=")[0] for word in one.overrides.split()} <= PROTOCOL
     same_settings = one.settings == other.settings or not other.settings
     if one.algorithm != other.algorithm:
-        return same_settings and one.words == other.words
-    if one.words == other.words:
+        return same_settings and one.overrides == other.overrides
+    if one.overrides == other.overrides:
         return one.settings == "recipe" or other.settings not in ("recipe", one.settings)
     return adds(one, other) and not any(adds(one, entry) and adds(entry, other) for entry in entries)
 
 
 def adds(one: Entry, other: Entry) -> bool:
-    """Whether the other is the same method with all the words and more."""
-    return one.method == other.method and set(one.words.split()) < set(other.words.split())
+    """Whether the other is the same method with all the overrides and more."""
+    return one.method == other.method and set(one.overrides.split()) < set(other.overrides.split())
 
 
 def differences(found: Found) -> list[list[str]]:
@@ -168,12 +168,12 @@ def pictures(env: str, entries: Sequence[Entry]) -> list[Picture]:
     if len({one.algorithm for one in published if one.off_policy}) >= 3:
         said, groups = drawn(published)
         found.append(picture("published", said, groups, "with the published settings"))
-        base = [one for one in published if one.method == "DSAC-T published" and one.words == said]
+        base = [one for one in published if one.method == "DSAC-T published" and one.overrides == said]
         changes = [
-            dataclasses.replace(one.group, label=words[0])
+            dataclasses.replace(one.group, label=changed[0])
             for one in published
             if any(adds(plain, one) for plain in base)
-            and len(words := [word for word in one.words.split() if word not in said.split()]) == 1
+            and len(changed := [word for word in one.overrides.split() if word not in said.split()]) == 1
         ]
         if len(changes) >= 2:
             lines = [*(dataclasses.replace(plain.group, label=plain.method) for plain in base), *changes]
@@ -182,7 +182,7 @@ def pictures(env: str, entries: Sequence[Entry]) -> list[Picture]:
 
 
 def drawn(entries: Sequence[Entry]) -> tuple[str, list[Group]]:
-    """The words that most methods share, and a group of each of these under the method's name.
+    """The overrides that most methods share, and a group of each of these under the method's name.
 
     Of several groups of a method the one with most runs, then the one that has come furthest.
     """
@@ -190,11 +190,11 @@ def drawn(entries: Sequence[Entry]) -> tuple[str, list[Group]]:
     def sharing(said: str) -> list[Group]:
         found: dict[str, list[Group]] = {method: [] for method in METHODS}
         for one in entries:
-            if one.words == said or not one.off_policy:
+            if one.overrides == said or not one.off_policy:
                 found.setdefault(one.method, []).append(dataclasses.replace(one.group, label=one.method))
         return [max(groups, key=lambda one: (len(one.runs), stages.ends(one))) for groups in found.values() if groups]
 
-    shared = {said: sharing(said) for said in dict.fromkeys(one.words for one in entries)}
+    shared = {said: sharing(said) for said in dict.fromkeys(one.overrides for one in entries)}
     return max(shared.items(), key=lambda item: (len(item[1]), sum(len(group.runs) for group in item[1])))
 
 

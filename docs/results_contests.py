@@ -19,9 +19,11 @@ Methods = dict[str, list[Entry]]
 def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, str, Methods]]:
     """Each task without overrides, and with each set of overrides that two methods share: task, overrides, methods."""
     for env, entries in tasks.items():
-        for said in dict.fromkeys(entry.words for entry in entries):
+        for said in dict.fromkeys(entry.overrides for entry in entries):
             methods = {
-                method: [one for one in entries if one.method == method and (one.words == said or not one.off_policy)]
+                method: [
+                    one for one in entries if one.method == method and (one.overrides == said or not one.off_policy)
+                ]
                 for method in METHODS
             }
             if sum(any(one.off_policy for one in found) for found in methods.values()) > bool(said):

@@ -32,12 +32,12 @@ SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has
 
 @dataclass(frozen=True)
 class Entry:
-    """A group of runs and what it is called: "DSAC-T", "recipe", and the words by which it departs from that."""
+    """A group of runs and what it is called: "DSAC-T", "recipe", and the settings that override that."""
 
     group: Group
     algorithm: str
     settings: str
-    words: str
+    overrides: str
 
     @property
     def method(self) -> str:
@@ -107,7 +107,9 @@ def named(groups: Sequence[Group]) -> list[Entry]:
         dataclasses.replace(entry, group=dataclasses.replace(entry.group, label=label))
         for entry, label in zip(entries, labels, strict=True)
     ]
-    return sorted(found, key=lambda one: (rank(one.group.algorithm), one.words, one.settings != "recipe", one.label))
+    return sorted(
+        found, key=lambda one: (rank(one.group.algorithm), one.overrides, one.settings != "recipe", one.label)
+    )
 
 
 def entry_of(group: Group) -> Entry:
@@ -127,7 +129,7 @@ def settings_of(settings: Mapping[str, Any]) -> str:
 
 
 def commands(entries: Sequence[Entry]) -> list[str]:
-    """What makes the runs of a task again: a sweep for each set of words, algorithms with the same seeds in one."""
+    """What makes the runs of a task again: a sweep for each set of overrides, algorithms with the same seeds in one."""
     seeds: dict[tuple[str, str, str], list[int]] = {}
     for entry in entries:
         for run in entry.group.runs:
