@@ -49,7 +49,7 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
             )
     env, groups = entries[0].group.env, [entry.group for entry in entries]
     facts = dict.fromkeys(
-        f"{one.comparability['evaluation']} an evaluation, {one.comparability['simulator']}" for one in groups
+        f"{one.comparability['evaluation']} per evaluation, {one.comparability['simulator']}" for one in groups
     )
     machines = sorted({tables.machine(run.facts, run.settings) for one in groups for run in one.runs})
     notes = [f"{' or '.join(facts)}. Made on {'; '.join(machines)}."]
