@@ -192,6 +192,9 @@ def env_problem(env: EnvConfig) -> str | None:
         return str(error) if str(error).startswith(given) else f"{given}: {error}"
     if env.task is not None and (env.xml is None or not Path(env.xml).is_file()):
         return f"env.xml={env.xml}: no such file; env=custom needs the MJCF of the robot"
+    if env.name != envs.CUSTOM and (env.xml is not None or env.randomise):
+        key, value = ("xml", env.xml) if env.xml is not None else ("randomise", "true")
+        return f"env.{key}={value} belongs to a robot of your own: env=custom"
     return None
 
 

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
 from dsac.config import compose, flat_keys, load, remark, to_tree
 from dsac.errors import ConfigError
 from dsac.runs.saved_config import saved
+from dsac.schema.ranges import rules_of
 from dsac.schema.run_config import EnvConfig, TrainConfig
 from dsac.schema.validate import checked, plain_value
+from dsac.schema.write_conf import conf_files
 
 ALGORITHMS = names()
 SHORTCUTS = {"num_envs", "updates_per_env_step"}
@@ -39,7 +42,11 @@ def settings(algo: str) -> dict[str, tuple[Any, Any, Any]]:
         hints = typing.get_type_hints(type(part))
         for field in dataclasses.fields(part):
             if field.name not in ("name", *sections) and hints[field.name] is not Any:
-                found[section + field.name] = (hints[field.name], field.metadata, getattr(part, field.name))
+                found[section + field.name] = (
+                    hints[field.name],
+                    rules_of(type(part))[field.name],
+                    getattr(part, field.name),
+                )
     return found
 
 
@@ -191,6 +198,8 @@ def test_all_problems_are_listed_at_once():
         (["env=gymnasium", "env.id=no_such_module:Name-v0"], "no_such_module"),
         (["env=Humanoid-v4"], "v5"),
         (["env=Humanoid", "env.id=Pendulum-v1"], "env=gymnasium"),
+        (["env=Humanoid", "env.xml=robot.xml"], "env.xml=robot.xml belongs to a robot of your own: env=custom"),
+        (["env=Hopper", "env.randomise=true"], "env.randomise=true belongs to a robot of your own: env=custom"),
         (["algo=ppo", "updates_per_env_step=1"], "algo.updates_per_env_step"),
         (["algo=ppo", "algo.updates_per_env_step=1"], "algo.updates_per_env_step"),
         (["algo=ppo", "algo.minibatch_size=60"], "algo.minibatch_size=60"),
@@ -274,11 +283,24 @@ def test_shortcuts_reach_the_algorithm():
     assert SHORTCUTS.isdisjoint(to_tree(config))
 
 
-def test_every_setting_has_the_default_that_its_file_shows():
-    """Catches conf/train.yaml and the dataclass drifting apart."""
-    composed = load(compose([]))
-    by_dataclass = TrainConfig(env=EnvConfig(name="Humanoid"), algo=composed.algo)
-    assert composed == by_dataclass
+def test_the_files_of_conf_are_those_that_the_settings_write():
+    """Catches a default that is changed in a field or in a yaml alone: what --help prints would not be what is used."""
+    for path, text in conf_files().items():
+        assert path.read_text() == text, f"{path} differs from the fields: python -m dsac.schema.write_conf"
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_plain_command_has_the_defaults_of_the_fields(algo: str):
+    """Catches a yaml that is read otherwise than it was written, such as 1e-4 as text."""
+    expected = TrainConfig(env=EnvConfig(name="Humanoid"), algo=load_algorithm(algo).Config(), experiment=None)
+    assert load(compose([f"algo={algo}", "experiment=null"])) == expected
+
+
+def test_a_field_that_is_declared_again_keeps_its_range():
+    """Catches an algorithm with another default that loses what its base says of the field: its range, its help."""
+    assert "algo.activation=tahn must be one of gelu, " in problems_of("algo=ppo", "algo.activation=tahn")[0]
+    assert "algo.delay=0 must be at least 1" in problems_of("algo=sac", "algo.delay=0")
+    assert rules_of(load_algorithm("ppo").Config)["hidden_sizes"]["help"]
 
 
 def test_words_after_the_groups_win_whatever_their_order():

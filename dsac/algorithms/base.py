@@ -44,15 +44,23 @@ class Memory(Protocol):
 class AlgorithmConfig:
     """Fields that every algorithm has."""
 
-    name: str = setting(change=FIXED)
-    num_envs: int = at_least(20, 1, change=FIXED)
-    gamma: float = between(0.99, 0.0, 1.0)
-    hidden_sizes: tuple[int, ...] = setting((256, 256, 256), change=FIXED)
-    activation: str = choice("gelu", "gelu", "relu", "silu", "tanh", change=FIXED)
-    layer_norm: bool = setting(False, change=FIXED)
-    learning_rate_schedule: str = choice("constant", "constant", "linear", "cosine")
-    observation_normalization: bool = setting(False, change=FIXED)
-    reward_scale: float = positive(1.0)
+    name: str = setting(change=FIXED, help="the algorithm")
+    num_envs: int = at_least(20, 1, change=FIXED, help="envs stepped together")
+    gamma: float = between(0.99, 0.0, 1.0, help="discount per step")
+    hidden_sizes: tuple[int, ...] = setting(
+        (256, 256, 256), change=FIXED, help="widths of the hidden layers, actor and critics"
+    )
+    activation: str = choice(
+        "gelu", "gelu", "relu", "silu", "tanh", change=FIXED, help="gelu (exact), relu, silu or tanh"
+    )
+    layer_norm: bool = setting(False, change=FIXED, help="layer normalisation before each activation")
+    learning_rate_schedule: str = choice(
+        "constant", "constant", "linear", "cosine", help="constant, linear or cosine, to zero at the end of the budget"
+    )
+    observation_normalization: bool = setting(
+        False, change=FIXED, help="running mean and deviation of what was collected, clipped at 10"
+    )
+    reward_scale: float = positive(1.0, help="multiplies rewards, in training only")
     off_policy: ClassVar[bool] = False
 
     def updates_in(self, env_steps: int) -> float:
@@ -70,14 +78,18 @@ class OffPolicyConfig(AlgorithmConfig):
 
     off_policy: ClassVar[bool] = True
 
-    updates_per_env_step: float = positive(0.05)
-    batch_size: int = at_least(256, 1)
-    replay_capacity: int = at_least(1_000_000, 1, change=FIXED)
-    warmup_env_steps: int = at_least(10_000, 1, change=FIXED)
-    warmup_actions: str = choice("policy", "policy", "uniform", change=FIXED)
-    n_step: int = at_least(1, 1)
-    tau: float = share(0.005)
-    return_normalization: bool = setting(False, change=FIXED)
+    updates_per_env_step: float = positive(0.05, help="gradient steps per env step: one per step of 20 envs")
+    batch_size: int = at_least(256, 1, help="transitions of one gradient step")
+    replay_capacity: int = at_least(1_000_000, 1, change=FIXED, help="transitions kept")
+    warmup_env_steps: int = at_least(10_000, 1, change=FIXED, help="collected before learning, outside the budget")
+    warmup_actions: str = choice(
+        "policy", "policy", "uniform", change=FIXED, help="policy (the initial one) or uniform"
+    )
+    n_step: int = at_least(1, 1, help="rewards summed before bootstrapping")
+    tau: float = share(0.005, help="pace of the target networks")
+    return_normalization: bool = setting(
+        False, change=FIXED, help="divide rewards by the size of the running discounted return"
+    )
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.updates_per_env_step
@@ -96,6 +108,24 @@ class OffPolicyConfig(AlgorithmConfig):
         if self.batch_size > self.warmup_env_steps:
             found.append(f"algo.batch_size={self.batch_size} exceeds algo.warmup_env_steps={self.warmup_env_steps}")
         return found
+
+
+@dataclass(frozen=True)
+class MaximumEntropyConfig(OffPolicyConfig):
+    """Fields that every off-policy algorithm has that learns a temperature."""
+
+    n_step: int = setting(1, help="rewards summed before bootstrapping; above 1 the entropy between is left out")
+    critic_learning_rate: float = positive(1e-4, help="of Adam, for the critics")
+    actor_learning_rate: float = positive(1e-4, help="of Adam, for the policy")
+    temperature_learning_rate: float = positive(3e-4, help="of Adam, for the temperature")
+    initial_temperature: float = positive(2.718281828459045, change=FIXED, help="weight of the entropy at the start")
+    learn_temperature: bool = setting(True, help="false: it stays at its initial value")
+    target_entropy_scale: float = at_least(1.0, 0.0, help="times -(number of actions): the entropy aimed at")
+    delay: int = at_least(2, 1, help="policy, temperature and targets move on every so many updates")
+    log_std_min: float = between(
+        -20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max", help="of the policy's log standard deviation"
+    )
+    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD, help="of the policy's log standard deviation")
 
 
 class Algorithm(nn.Module, ABC):

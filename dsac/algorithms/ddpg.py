@@ -23,12 +23,12 @@ from envs.contract import EnvSpec
 
 @dataclass(frozen=True)
 class DDPGConfig(OffPolicyConfig):
-    """conf/algo/ddpg.yaml says what each field does."""
+    """DDPG with the networks and protocol that it is compared with."""
 
     name: str = "ddpg"
-    critic_learning_rate: float = positive(1e-4)
-    actor_learning_rate: float = positive(1e-4)
-    exploration_noise: float = at_least(0.1, 0.0)
+    critic_learning_rate: float = positive(1e-4, help="of Adam, for the critic")
+    actor_learning_rate: float = positive(1e-4, help="of Adam, for the policy")
+    exploration_noise: float = at_least(0.1, 0.0, help="standard deviation of the noise on actions while collecting")
 
 
 class DDPG(OffPolicy):

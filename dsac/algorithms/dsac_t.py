@@ -19,39 +19,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import MaximumEntropyConfig, Metrics, Noise, OffPolicy
 from dsac.data import Batch
 from dsac.nn.distributions import tanh_normal
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
-from dsac.schema.ranges import FIXED, at_least, between, choice, positive, setting, share
+from dsac.schema.ranges import FIXED, choice, positive, setting, share
 from envs.contract import EnvSpec
 
 
 @dataclass(frozen=True)
-class DSACTConfig(OffPolicyConfig):
-    """conf/algo/dsac_t.yaml says what each field does."""
+class DSACTConfig(MaximumEntropyConfig):
+    """DSAC-T with the settings of its authors' released scripts."""
 
     name: str = "dsac_t"
-    critic_learning_rate: float = positive(1e-4)
-    actor_learning_rate: float = positive(1e-4)
-    temperature_learning_rate: float = positive(3e-4)
-    initial_temperature: float = positive(2.718281828459045, change=FIXED)
-    learn_temperature: bool = True
-    target_entropy_scale: float = at_least(1.0, 0.0)
-    delay: int = at_least(2, 1)
-    critic_loss: str = choice("paper", "paper", "release_2025")
-    expected_value_substitution: bool = True
-    twin_value_distributions: bool = setting(True, change=FIXED)
-    variance_based_gradients: bool = True
-    bound_in_sigmas: float = positive(3.0)
-    constant_bound: float = positive(20.0)
-    sigma_average_rate: float = share(0.005)
-    epsilon: float = positive(0.1)
-    epsilon_relative: bool = False
-    huber_delta: float | None = positive(50.0)
-    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
-    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
+    critic_loss: str = choice(
+        "paper",
+        "paper",
+        "release_2025",
+        help='paper (eq. 20), or release_2025: the authors\' later code, "for complex tasks"',
+    )
+    expected_value_substitution: bool = setting(True, help="refinement 1: the mean learns from the expected target")
+    twin_value_distributions: bool = setting(
+        True, change=FIXED, help="refinement 2: two critics, the smaller mean gives the target"
+    )
+    variance_based_gradients: bool = setting(True, help="refinement 3: bound and weight follow the critic's own spread")
+    bound_in_sigmas: float = positive(3.0, help="bound of the drawn target, in average sigmas")
+    constant_bound: float = positive(20.0, help="that bound without refinement 3, in units of the scaled return")
+    sigma_average_rate: float = share(0.005, help="pace of the moving average of sigma")
+    epsilon: float = positive(0.1, help="keeps the divisions by sigma finite")
+    epsilon_relative: bool = setting(
+        False, help="true: epsilon in units of the average sigma, so that the reward's size cancels"
+    )
+    huber_delta: float | None = positive(50.0, help="release_2025: errors beyond it count linearly; null: never")
 
 
 class DSACT(OffPolicy):

@@ -17,31 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import MaximumEntropyConfig, Metrics, Noise, OffPolicy
 from dsac.data import Batch
 from dsac.nn.distributions import tanh_normal
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
-from dsac.schema.ranges import FIXED, at_least, between, positive
+from dsac.schema.ranges import positive
 from envs.contract import EnvSpec
 
 
 @dataclass(frozen=True)
-class DSACv1Config(OffPolicyConfig):
-    """conf/algo/dsac_v1.yaml says what each field does."""
+class DSACv1Config(MaximumEntropyConfig):
+    """DSAC as first published: one distributional critic, drawn targets, a constant bound."""
 
     name: str = "dsac_v1"
-    critic_learning_rate: float = positive(1e-4)
-    actor_learning_rate: float = positive(1e-4)
-    temperature_learning_rate: float = positive(3e-4)
-    initial_temperature: float = positive(2.718281828459045, change=FIXED)
-    learn_temperature: bool = True
-    target_entropy_scale: float = at_least(1.0, 0.0)
-    delay: int = at_least(2, 1)
-    constant_bound: float = positive(20.0)
-    epsilon: float = positive(0.1)
-    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
-    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
+    constant_bound: float = positive(
+        20.0, help="bound of the error that spreads the return, in units of the scaled return"
+    )
+    epsilon: float = positive(0.1, help="keeps the divisions by sigma finite")
 
 
 class DSACv1(OffPolicy):

@@ -13,29 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsac.algorithms.base import HIGHEST_LOG_STD, LOWEST_LOG_STD, Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import MaximumEntropyConfig, Metrics, Noise, OffPolicy
 from dsac.data import Batch
 from dsac.nn.distributions import tanh_normal
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
-from dsac.schema.ranges import FIXED, at_least, between, positive
 from envs.contract import EnvSpec
 
 
 @dataclass(frozen=True)
-class SACConfig(OffPolicyConfig):
-    """conf/algo/sac.yaml says what each field does."""
+class SACConfig(MaximumEntropyConfig):
+    """SAC with the networks and protocol that it is compared with."""
 
     name: str = "sac"
-    critic_learning_rate: float = positive(1e-4)
-    actor_learning_rate: float = positive(1e-4)
-    temperature_learning_rate: float = positive(3e-4)
-    initial_temperature: float = positive(2.718281828459045, change=FIXED)
-    learn_temperature: bool = True
-    target_entropy_scale: float = at_least(1.0, 0.0)
-    delay: int = at_least(1, 1)
-    log_std_min: float = between(-20.0, LOWEST_LOG_STD, HIGHEST_LOG_STD, below="log_std_max")
-    log_std_max: float = between(0.5, LOWEST_LOG_STD, HIGHEST_LOG_STD)
+    delay: int = 1
 
 
 class SAC(OffPolicy):

@@ -17,22 +17,22 @@ from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
 from dsac.data import Batch
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
-from dsac.schema.ranges import at_least, positive
+from dsac.schema.ranges import at_least, positive, setting
 from envs.contract import EnvSpec
 
 
 @dataclass(frozen=True)
 class TD3Config(OffPolicyConfig):
-    """conf/algo/td3.yaml says what each field does."""
+    """TD3 with the networks and protocol that it is compared with."""
 
     name: str = "td3"
-    critic_learning_rate: float = positive(1e-4)
-    actor_learning_rate: float = positive(1e-4)
-    delay: int = at_least(2, 1)
-    delay_targets: bool = False
-    exploration_noise: float = at_least(0.1, 0.0)
-    target_noise: float = at_least(0.2, 0.0)
-    target_noise_clip: float = at_least(0.5, 0.0)
+    critic_learning_rate: float = positive(1e-4, help="of Adam, for the critics")
+    actor_learning_rate: float = positive(1e-4, help="of Adam, for the policy")
+    delay: int = at_least(2, 1, help="the policy moves on every so many updates")
+    delay_targets: bool = setting(False, help="true: the targets too, as in the paper")
+    exploration_noise: float = at_least(0.1, 0.0, help="standard deviation of the noise on actions while collecting")
+    target_noise: float = at_least(0.2, 0.0, help="standard deviation of the noise on target actions")
+    target_noise_clip: float = at_least(0.5, 0.0, help="and its limit")
 
 
 class TD3(OffPolicy):

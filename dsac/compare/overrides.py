@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 from dsac.config import choices, compose
-from dsac.schema.run_config import EnvConfig
 from dsac.schema.validate import flat, shown
 
 LEFT_OUT = ("seed", "runs", "resume", "experiment")  # a command that makes a run again says these in another way
@@ -45,5 +43,4 @@ def defaults_of(env: str, algo: str, experiment: str) -> Mapping[str, Any]:
     """What a run has for which nothing else was said, dotted keys; of an algorithm outside the package nothing."""
     inside = "." not in algo
     tree = flat(compose([f"env={env}", f"experiment={experiment}", *([f"algo={algo}"] if inside else [])]))
-    defaults = {f"env.{field.name}": field.default for field in dataclasses.fields(EnvConfig)}
-    return defaults | {key: value for key, value in tree.items() if inside or not key.startswith("algo.")}
+    return {key: value for key, value in tree.items() if inside or not key.startswith("algo.")}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dsac.runs.metrics import SCORE, picked
 from dsac.runs.saved_config import saved
 from dsac.schema.files import read_json
 from dsac.schema.plain_data import misfit
+from dsac.schema.ranges import rules_of
 from dsac.schema.run_config import SECTIONS, TrainConfig
 from dsac.schema.validate import checked, flat, hints_of
 
@@ -63,10 +63,10 @@ def unfit(settings: Mapping[str, Any]) -> str | None:
     """Why settings cannot be those of a run, or None. Those of an algorithm are not looked into, but for its name."""
     problems = [f"{key} is missing" for key in NEEDED if key not in settings]
     for prefix, schema in (("", TrainConfig), *((f"{name}.", schema) for name, schema in SECTIONS.items())):
-        for field in fields(schema):
-            key = f"{prefix}{field.name}"
-            if key in settings:
-                checked(settings[key], hints_of(schema)[field.name], field.metadata, key, problems)
+        hints = hints_of(schema)
+        for name, rule in rules_of(schema).items():
+            if (key := f"{prefix}{name}") in settings:
+                checked(settings[key], hints[name], rule, key, problems)
     problems += [f"{key} holds what cannot be printed" for key, value in settings.items() if not printable(key, value)]
     if problems:
         return problems[0]

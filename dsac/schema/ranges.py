@@ -1,12 +1,15 @@
 """Config fields that know what a value may be, and what it is a setting of.
 
-The range lets the loader refuse a wrong value before anything is built. The kind says what a setting decides, and
-`change` whether it may differ when a run is resumed; dsac.schema.run_config makes every list of settings from the two.
+The default of a setting stands in its field and nowhere else. The range lets the loader refuse a wrong value before
+anything is built. `help` is the line beside it in conf/, which dsac.schema.write_conf makes from the fields. The kind
+says what a setting decides, and `change` whether it may differ when a run is resumed; dsac.schema.run_config makes
+every list of settings from the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
 
 # What a setting decides.
@@ -55,9 +58,21 @@ def choice(default: str, *options: str, **rule: Any) -> Any:
     return field(default=default, metadata={"options": options, **rule})
 
 
+def rules_of(schema: type[Any]) -> Mapping[str, Mapping[str, Any]]:
+    """What is said of each field of a dataclass: its range, its kind, its help.
+
+    A field that is declared again, with another default, keeps what is said of it in the class above.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for base in reversed(schema.__mro__):
+        for item in fields(base) if is_dataclass(base) else ():
+            found.setdefault(item.name, {}).update(item.metadata)
+    return found
+
+
 def out_of_order(config: Any, section: str) -> list[str]:
     """A line for each field that is not below the one that it must be below."""
-    pairs = [(item.name, item.metadata.get("below")) for item in fields(config)]
+    pairs = [(name, rule.get("below")) for name, rule in rules_of(type(config)).items()]
     return [
         f"{section}.{low}={getattr(config, low):g} must be less than {section}.{high}={getattr(config, high):g}"
         for low, high in pairs

@@ -15,6 +15,7 @@ from dataclasses import MISSING
 from typing import Any
 
 from dsac.schema.plain_data import parse_yaml
+from dsac.schema.ranges import rules_of
 
 LONGEST_SHOWN = 200  # letters of a value in a message
 HINTS: dict[type[Any], dict[str, Any]] = {}
@@ -46,7 +47,7 @@ def read(
     if not isinstance(tree, dict):
         problems.append(f"{path.rstrip('.') or 'config'}={brief(tree)} must be a section of keys")
         return {}
-    hints = hints_of(schema)
+    hints, rules = hints_of(schema), rules_of(schema)
     fields = {field.name: field for field in dataclasses.fields(schema)}
     problems += [unknown_key(f"{path}{key}", [f"{path}{name}" for name in fields]) for key in tree if key not in fields]
     values = {}
@@ -57,7 +58,7 @@ def read(
             arguments = read(sections[name], tree.get(name), f"{key}.", problems)
             values[name] = sections[name](**arguments) if len(problems) == before else None
         elif name in tree:
-            values[name] = checked(tree[name], hints[name], field.metadata, key, problems)
+            values[name] = checked(tree[name], hints[name], rules[name], key, problems)
         elif field.default is MISSING and field.default_factory is MISSING:
             problems.append(f"{key} is missing")
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from dsac.schema import validate
 from dsac.schema.importing import modules_named
 from dsac.schema.plain_text import on_screen
 from dsac.schema.ranges import MACHINE, RECORD
-from dsac.schema.run_config import EnvConfig, TrainConfig, of_kind
+from dsac.schema.run_config import TrainConfig, of_kind
 from dsac.schema.validate import flat, lists, shown
 from dsac.tune.study import Trial
 
@@ -44,8 +43,8 @@ def settings_tree(config: TrainConfig, tuned: Collection[str] = ()) -> dict[str,
     ours = to_tree(config)
     named = modules_named(ours)
     choices = [f"env={ours['env']['name']}", f"algo={ours['algo']['name']}"]
-    plain = compose([*choices, "experiment=null", *(f"{key}={value}" for key, value in named.items() if key != "algo")])
-    defaults = {f"env.{field.name}": field.default for field in dataclasses.fields(EnvConfig)} | flat(plain)
+    own = [f"{key}={value}" for key, value in named.items() if key != "algo"]
+    defaults = flat(compose([*choices, "experiment=null", *own]))
     tree: dict[str, Any] = {"env": {"name": ours["env"]["name"]}, "algo": {"name": ours["algo"]["name"]}}
     for key, value in flat(ours).items():
         section, _, name = key.rpartition(".")
