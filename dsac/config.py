@@ -1,4 +1,4 @@
-"""From words on the command line to frozen, checked values; all that is wrong is said at once, before a file is made.
+"""From a command line to frozen, checked values; all that is wrong is said at once, before a file is made.
 
 Hydra composes conf/, a strict loader turns the tree into the dataclasses of train.py's config and of the algorithm.
 Values are data: nothing in them is resolved, imported or run.
@@ -20,13 +20,13 @@ import yaml
 
 from dsac.errors import ConfigError
 from dsac.schema.importing import refusals
+from dsac.schema.overrides import key_values, near_name, same_name
 from dsac.schema.recipes import merge, read_recipe, recipe_path
 from dsac.schema.run_config import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
 from dsac.schema.validate import brief, lists, plain_value, read, unknown_key
-from dsac.schema.words import key_values, near_name, same_name
 
-GROUPS = ("algo", "env")  # words that choose a file below conf/
-SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level words for fields of the algorithm
+GROUPS = ("algo", "env")  # overrides that choose a file below conf/
+SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level overrides for fields of the algorithm
 CADENCES = ("log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps")
 
 
@@ -51,18 +51,18 @@ def refuse_shadowed_envs() -> None:
         raise ConfigError(f"{found} hides the package envs of this program: rename it, or start from another folder")
 
 
-def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str, Any]:
-    """key=value words -> the plain tree of conf/train.yaml with the groups chosen and the values set.
+def compose(overrides: Sequence[str], problems: list[str] | None = None) -> dict[str, Any]:
+    """key=value overrides -> the plain tree of conf/train.yaml with the groups chosen and the values set.
 
     What is malformed, unknown or ambiguous is left out of the tree and noted in `problems`, with the nearest name, for
     `load` to report beside what it finds; without such a list ConfigError is raised here.
     """
     if problems is None:
-        tree = compose(words, problems := [])
+        tree = compose(overrides, problems := [])
         if problems:
             raise ConfigError(*problems)
         return tree
-    pairs = key_values(words, problems)
+    pairs = key_values(overrides, problems)
     given = dict(pairs)
     recipe = recipe_named(given, problems)
     chosen = {group: str(recipe[group]["name"]) for group in GROUPS if "name" in recipe.get(group, {})}
@@ -93,14 +93,14 @@ def compose(words: Sequence[str], problems: list[str] | None = None) -> dict[str
 
 
 def experiment_named(given: Mapping[str, str]) -> str | None:
-    """The recipe of the word experiment=, or that of conf/train.yaml; None for none."""
+    """The recipe of the override experiment=, or that of conf/train.yaml; None for none."""
     default = yaml.safe_load((conf_folder() / "train.yaml").read_text())["experiment"]
     name = given.get("experiment", default)
     return None if name in (None, "null") else str(name)
 
 
 def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    """The recipe of the word experiment=, or nothing. A module of the user's own must be named beside it."""
+    """The recipe of the override experiment=, or nothing. A module of the user's own must be named beside it."""
     name = experiment_named(given)
     if name is None:
         return {}
@@ -134,7 +134,7 @@ def composed(chosen: Mapping[str, str]) -> dict[str, Any]:
 
 
 @functools.cache
-def of_yaml(words: tuple[str, ...]) -> dict[str, Any]:
+def of_yaml(choices: tuple[str, ...]) -> dict[str, Any]:
     """conf/train.yaml with the yaml files of the given choices. Kept: a sweep of a hundred runs asks for a few."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -144,7 +144,7 @@ def of_yaml(words: tuple[str, ...]) -> dict[str, Any]:
 
     try:
         with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
-            container = OmegaConf.to_container(hydra_compose("train", list(words)), resolve=False)
+            container = OmegaConf.to_container(hydra_compose("train", list(choices)), resolve=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{conf_folder()}: {str(error).splitlines()[0]}") from error
     return typing.cast("dict[str, Any]", container)

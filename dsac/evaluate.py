@@ -17,10 +17,10 @@ from dsac.config import refuse_shadowed_envs
 from dsac.errors import CheckpointError, ConfigError
 from dsac.runs.saved_config import saved
 from dsac.schema.files import refuse_linked_folders
+from dsac.schema.overrides import key_values, split_off
 from dsac.schema.ranges import at_least, choice
 from dsac.schema.run_config import EnvConfig
 from dsac.schema.validate import as_word, plain_value, read
-from dsac.schema.words import key_values
 
 HELP = """\
 python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [seed=1000000] [--json]
@@ -79,9 +79,9 @@ def show(words: Sequence[str]) -> int:
 
 def start(words: Sequence[str]) -> dict[str, Any]:
     """Check the words, score; a report of plain values."""
-    named = [word for word in words if word.startswith(("env.id=", "env.task="))]
-    config = parse([word for word in words if word not in named])
-    return score_policy(config, dict(word.split("=", 1) for word in named))
+    named, others = split_off(words, "env.id", "env.task")
+    config = parse(others)
+    return score_policy(config, named)
 
 
 def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class Forked:
             self.child = os.fork()
             if self.child == 0:
                 os.dup2(log.fileno(), 1)
-                sys.argv = ["dsac.sweep.worker", str(os.getppid()), str(run.folder), *run.words]
+                sys.argv = ["dsac.sweep.worker", str(os.getppid()), str(run.folder), *run.overrides]
                 code = 1
                 try:
                     code = worker.main()

@@ -102,6 +102,58 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
     assert_same(final_state(run), final_state(whole))
 
 
+@pytest.mark.parametrize(
+    ("code", "end", "said"),
+    [
+        (errno.EIO, exit_codes.FINISHED, "step 0 is safe; trying again"),
+        (errno.ENOTEMPTY, exit_codes.STORAGE, "step 0 is safe; resume from there"),
+    ],
+)
+def test_what_no_time_mends_is_not_tried_again(
+    code: int, end: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a save that is tried every minute although it can never succeed, and one that is given up too soon."""
+    monkeypatch.setattr(checkpointer, "RETRY_SECONDS", 0.0)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    with Disk(runs) as disk:
+
+        def refuse(call: str) -> None:
+            if call.startswith("mkdir") and "checkpoints" in call:
+                disk.before = lambda _: None
+                raise OSError(code, os.strerror(code), call)
+
+        def fail_once(trainer: Any) -> None:
+            if trainer.env_steps == 90:
+                disk.before = refuse
+
+        monkeypatch.setattr("dsac.train.run_session", with_tasks([fail_once]))
+        assert main(small_words(runs)) == end
+    line = capsys.readouterr().err
+    assert os.strerror(code) in line
+    assert said in line
+
+
+def test_a_file_in_the_place_of_a_folder_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Catches a run that trains on for days, each minute told that it cannot be saved."""
+    monkeypatch.setattr(checkpointer, "RETRY_SECONDS", 0.0)
+
+    def spoil(trainer: Any) -> None:
+        if trainer.env_steps == 90:
+            folder = only_run(tmp_path) / "learner-0"
+            folder.rename(tmp_path / "aside")
+            folder.write_text("a letter")
+
+    monkeypatch.setattr("dsac.train.run_session", with_tasks([spoil]))
+    assert main(small_words(tmp_path)) == exit_codes.STORAGE
+    said = capsys.readouterr().err
+    assert "learner-0: a link or a file, where the run keeps a folder of its own: move it away" in said
+    assert "trying again" not in said
+    assert (only_run(tmp_path) / "learner-0").read_text() == "a letter"
+
+
 def with_tasks(tasks: list[Any]) -> Any:
     """run_session with tasks of a test's own."""
     from dsac.train import run_session

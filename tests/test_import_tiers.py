@@ -41,7 +41,7 @@ TIERS = [
         "dsac.schema.importing",
         "dsac.cli.signals",
         "dsac.schema.validate",
-        "dsac.schema.words",
+        "dsac.schema.overrides",
     ],
     [
         "dsac.cli.callable_module",

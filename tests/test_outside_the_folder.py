@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ from disk import Disk, full
 from small_runs import only_run, small_config, small_words, stop_at, train
 
 from dsac.cli import exit_codes
+from dsac.errors import FileError
 from dsac.persistence import checkpoint, replay_segments
-from dsac.persistence.lock import RunLock
+from dsac.persistence.lock import RunLock, held_elsewhere
 from dsac.schema import files
+from dsac.sweep import find_runs, ray_launcher, runner, worker
+from dsac.sweep.plan import Planned
 from dsac.train import main, run_session
 
 
@@ -114,6 +120,87 @@ def test_a_pipe_where_a_file_is_appended_to_is_replaced(tmp_path: Path, capsys: 
     assert "lock was a link or no plain file, and was removed" in capsys.readouterr().err
     assert (tmp_path / "lock").is_file()
     lock.close()
+
+
+def by_a_process(run: Planned) -> None:
+    """Start a run of a sweep on this machine, and wait for its end."""
+    handle = runner.Processes(1).start(run)
+    while handle.poll() is None:
+        time.sleep(0.05)
+
+
+def by_ray(run: Planned) -> None:
+    """Carry out a run of a sweep as Ray's worker does."""
+    ray_launcher.supervise([*run.overrides], str(run.folder), str(Path.cwd()), "")
+
+
+@pytest.mark.parametrize("carry_out", [by_a_process, by_ray])
+def test_links_in_a_sweeps_folder_are_not_followed(
+    carry_out: Any, tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Catches a log, a lock or a status that is written into what a link points at, and a status read through one."""
+    for module in (runner, ray_launcher):
+        monkeypatch.setattr(module, "worker_command", lambda *_: [sys.executable, "-c", "print('error: new')"])
+    run, before, interrupt = Planned(small_config(tmp_path / "runs"), ()), contents(outside), signal.getsignal(2)
+    run.folder.mkdir(parents=True)
+    for name in ("log.txt", "lock", "status.json", ".status.json.partial"):
+        (run.folder / name).symlink_to(outside / "letter")
+    assert not held_elsewhere(run.folder)
+    (outside / "letter").write_text('{"env_steps": 7}')
+    assert find_runs.read_status(run.folder) == {}
+    (outside / "letter").write_text("letter")
+    try:
+        carry_out(run)
+    finally:
+        signal.signal(2, interrupt)
+    RunLock(run.folder).close()
+    worker.Reporter(run.folder / "status.json")
+    assert contents(outside) == before
+    assert (run.folder / "log.txt").read_text() == "error: new\n"
+    assert runner.error_line(run.folder / "log.txt", 0) == "error: new"
+    assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "log.txt", "status.json"]
+    assert not [path for path in run.folder.iterdir() if path.is_symlink()]
+
+
+def test_a_sweeps_folder_that_is_a_link_is_refused(tmp_path: Path, outside: Path):
+    """Catches a run of a sweep that is carried out in a folder of someone else."""
+    run, before = Planned(small_config(tmp_path / "runs"), ()), contents(outside)
+    run.folder.parent.mkdir(parents=True)
+    run.folder.symlink_to(outside)
+    with pytest.raises(FileError, match="a link or a file"):
+        runner.Processes(1).start(run)
+    assert contents(outside) == before
+
+
+def test_links_in_a_studys_folder_are_not_followed(tmp_path: Path, outside: Path):
+    """Catches a journal that is cut or written where a link points, and a report, a figure or a recipe in its place."""
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    from dsac.tune import figure, recipe, report
+    from dsac.tune.search_space import Range
+    from dsac.tune.study import Study
+
+    folder, before = tmp_path / "tune" / "x", contents(outside)
+    space: Any = {"algo.gamma": Range(0.9, 0.99, None, False, False)}
+    decides = {"settings": {}, "space": {}, "seeds": [0], "sampler": "random", "pruner": "none"}
+    asked = (folder, space, "random", "none", {"decides": decides, "words": [], "command": ""})
+    folder.mkdir(parents=True)
+    names = ("lock", "journal.log", "journal.log.lock", ".study.json.partial", "best.yaml", "report.md", "trials.csv")
+    for name in (*names, "tune.png"):
+        (folder / name).symlink_to(outside / "letter")
+    study = Study(*asked)
+    study.complete(study.ask(), 1.0, [1.0])
+    found = report.Findings("x", space, study.trials(), {}, ())
+    report.write(folder, found)
+    figure.draw(found.trials, space, folder)
+    recipe.write(folder, "seed: 1\n")
+    study.close()
+    assert contents(outside) == before
+    assert not [path for path in folder.iterdir() if path.is_symlink()]
+    (folder / "study.json").unlink()
+    (folder / "study.json").symlink_to(outside / "letter")
+    with pytest.raises(FileError, match=r"study\.json: a link"):
+        Study(*asked)
+    assert contents(outside) == before
 
 
 @pytest.mark.parametrize("how", ["deleted", "renamed"])

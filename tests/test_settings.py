@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import only_run, small_config, train_whole
+from small_runs import only_run, small_config, small_words, train_whole
 
+from dsac import sweep
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
 from dsac.callbacks import logger
@@ -114,6 +115,14 @@ def test_a_finished_sweep_in_other_words_trains_nothing(done: TrainConfig, key: 
     work = Sweep([Planned(changed(done, key), ())], Refusing())
     assert work.runs[0].state == FINISHED_RUN
     work.carry_out(lambda *_: None)
+
+
+def test_a_finished_sweep_that_is_typed_again_trains_nothing(done: TrainConfig, capsys: pytest.CaptureFixture[str]):
+    """Catches a command line on which such a setting has a run begun anew."""
+    others = ["stall_seconds=700", "log_every_env_steps=16", "eval.video=true", "threads=2", "keep_checkpoints=9"]
+    assert sweep.main([*small_words(Path(done.runs), "ppo"), *others]) == 0
+    assert "1 finished, 0 to continue, 0 to start" in capsys.readouterr().out
+    only_run(Path(done.runs))
 
 
 @pytest.mark.parametrize("key", [key for key in OTHER if not key.startswith("ray.")])

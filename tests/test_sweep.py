@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from small_runs import only_run, small_config, small_words, stop_at, train, trai
 
 from dsac import sweep
 from dsac.cli import exit_codes
+from dsac.persistence.lock import RunLock
 from dsac.sweep import command as sweep_command
 from dsac.sweep import find_runs, runner, view, worker
 from dsac.sweep.plan import Planned
@@ -232,8 +234,8 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path):
     words = ["env=InvertedPendulum", "algo=ppo", "seeds=0,1", f"runs={tmp_path}"]
     _, planned = sweep_command.prepare(words)
     seen = []
-    with find_runs.held(planned[0].folder) as ours:
-        assert ours
+    planned[0].folder.mkdir(parents=True)
+    with closing(RunLock(planned[0].folder)):
         work = runner.Sweep(planned, Scripted({}))
         for _ in range(5):
             for run in work.runs:
@@ -250,8 +252,10 @@ def test_the_worker_finds_continues_and_begins(tmp_path: Path, capsys: pytest.Ca
     words = small_words(tmp_path / "runs", "ppo")
     config = small_config(tmp_path / "runs", "ppo")
     folder = tmp_path / "runs" / ".sweep" / "x"
-    with find_runs.held(folder):
+    folder.mkdir(parents=True)
+    with closing(RunLock(folder)):
         assert worker.work(folder, words) == exit_codes.RESUMABLE
+    assert f"process {os.getpid()}, since " in capsys.readouterr().err
     assert train(config, None, [stop_at(100)]) == exit_codes.RESUMABLE
     run = only_run(tmp_path / "runs")
     capsys.readouterr()

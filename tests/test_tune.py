@@ -8,6 +8,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dsac.cli import exit_codes
 from dsac.compare import figures
 from dsac.config import compose, conf_folder, load
 from dsac.persistence import checkpoint
+from dsac.persistence.lock import RunLock
 from dsac.runs.folder import folder_of, save_config
 from dsac.schema.run_config import TrainConfig
 from dsac.sweep import find_runs, runner, worker
@@ -179,9 +181,9 @@ eval.episodes: {low: 1, high: 3}
         "space: algo.minibatch_size=7 must be {low: ..., high: ...} or {choices: [...]}",
         "space: algo.value_clip has choices and low: give choices, or low and high",
         "space: unknown key 'algo.gae_lambda.lg': did you mean algo.gae_lambda.log?",
-        "space: total_env_steps is the same for all trials: give it as a word of the command",
+        "space: total_env_steps is the same for all trials: give it on the command line",
         "space: algo.name: choose it with algo= on the command line; each choice has a study of its own",
-        "space: eval.episodes is the same for all trials: give it as a word of the command",
+        "space: eval.episodes is the same for all trials: give it on the command line",
     ]
     Path("space.yaml").unlink()
     lines = refused([*words(), "jobs=0", "seed=3", "sampler=tp", "algo.gama=0.9", "study=../x", "loud"], capsys)
@@ -368,8 +370,9 @@ def test_another_question_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: py
     ]
     Path("space.yaml").write_text(SPACE)
     assert tuned(monkeypatch, Made(by_rate), words("trials=2", "jobs=1", "threads=2")) == exit_codes.FINISHED
-    with find_runs.held(Path("runs/tune/x")):
-        assert refused(words(), capsys) == ["study=x: another process is at work on it"]
+    with closing(RunLock(Path("runs/tune/x"))):
+        (line,) = refused(words(), capsys)
+    assert line.startswith(f"runs/tune/x is in use: process {os.getpid()}, since ")
 
 
 def test_a_failed_run_fails_its_trial_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -416,19 +419,16 @@ def test_the_report_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert refused(["study=z", "report=true"], capsys) == ["study=z: known are x"]
 
 
-def test_a_recipe_of_someone_else_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Catches a study that writes over a recipe which was edited, or which it never wrote."""
-    (tmp_path / "conf/experiment").mkdir(parents=True)
-    monkeypatch.setattr(tune_recipe, "conf_folder", lambda: tmp_path / "conf")
-    folder, target = tmp_path / "runs/tune/x", tmp_path / "conf/experiment/x.yaml"
-    folder.mkdir(parents=True)
-    first = tune_recipe.write(folder, "seed: 1\n")
-    assert (first.path, first.name, target.read_text()) == (target, "x", "seed: 1\n")
-    assert tune_recipe.write(folder, "seed: 2\n").kept is None
-    assert target.read_text() == "seed: 2\n"
-    target.write_text("seed: 3\n")
-    kept = tune_recipe.write(folder, "seed: 4\n")
-    assert (kept.path, kept.kept, target.read_text()) == (folder / "best.yaml", target, "seed: 3\n")
+def test_a_study_writes_in_its_own_folder_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Catches a study in a checkout that leaves its recipe among those of conf/experiment."""
+    Path("conf").symlink_to(conf_folder())
+    before = sorted(conf_folder().rglob("*"))
+    assert tuned(monkeypatch, Made(by_rate), words("trials=1")) == exit_codes.FINISHED
+    assert sorted(conf_folder().rglob("*")) == before
+    assert sorted(path.name for path in Path().iterdir()) == ["conf", "runs", "space.yaml"]
+    out = capsys.readouterr().out
+    assert "recipe: runs/tune/x/best.yaml" in out
+    assert load(compose(["experiment=runs/tune/x/best.yaml"])).algo.name == "ppo"
 
 
 @pytest.mark.parametrize("algo", ["dsac_t", "sac", "ppo"])
@@ -451,7 +451,7 @@ class Here(Made):
 
     def start(self, run: Planned) -> Any:
         self.started.append(run.title)
-        code = worker.work(run.folder, run.words)
+        code = worker.work(run.folder, run.overrides)
 
         class Ended:
             def poll(self) -> int:

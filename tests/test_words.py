@@ -113,7 +113,7 @@ def test_case_and_punctuation_of_names_do_not_matter(word: str, name: str):
 @pytest.mark.parametrize("group", ["algo", "env"])
 def test_no_two_names_differ_in_case_and_punctuation_alone(group: str):
     """Catches a new name that is taken for an old one."""
-    from dsac.schema.words import letters
+    from dsac.schema.overrides import letters
 
     assert len({letters(name) for name in choices(group)}) == len(choices(group))
 

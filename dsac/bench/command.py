@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from dsac.errors import ConfigError
+from dsac.schema.overrides import key_values
 from dsac.schema.plain_text import on_screen
 from dsac.schema.validate import plain_value, read
 
@@ -29,9 +30,9 @@ Each verb prints a table, or with --json its report; --help after a verb lists i
 
 def parse(schema: type[Any], words: Sequence[str]) -> Any:
     """key=value words -> a verb's config, lists with commas. Raises ConfigError."""
-    problems = [f"{word!r} is not key=value (see --help)" for word in words if "=" not in word]
+    problems: list[str] = []
+    pairs = key_values(words, problems, one_run=False)
     lists = {field.name for field in dataclasses.fields(schema) if isinstance(field.default, tuple)}
-    pairs = [word.partition("=")[::2] for word in words]
     tree = {key: plain_value(f"[{value}]" if key in lists else value) for key, value in pairs}
     values: dict[str, Any] = {} if problems else read(schema, tree, "", problems)
     if problems:

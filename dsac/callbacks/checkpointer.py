@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import time
@@ -21,6 +22,12 @@ from dsac.trainer import Trainer
 
 RETRY_SECONDS = 60.0
 LAST_TRIES = 10
+# What a disk says that may take the same save later: room is made, a network comes back, a busy file is let go.
+PASSING = {
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOMEM,
+    errno.ENFILE, errno.EMFILE, errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED,
+}  # fmt: skip
 
 
 class Checkpointer:
@@ -49,7 +56,10 @@ class Checkpointer:
         self.try_again_at: float | None = None
 
     def __call__(self, trainer: Trainer) -> None:
-        """Save what has changed since the last save; where the disk does not take it, warn and try again later."""
+        """Save what has changed since the last save; where the disk does not take it now, warn and try again later.
+
+        Raises OSError for what no time mends, such as a folder where a file belongs, or no right to write.
+        """
         if self.done == (step_of(trainer), self.evaluator.owed):
             return
         try:
@@ -57,6 +67,8 @@ class Checkpointer:
             self.try_again_at = None
         except OSError as error:
             files.refuse_gone(self.run)
+            if error.errno not in PASSING:
+                raise OSError(f"{self.failure(trainer, error)}; resume from there") from error
             self.try_again_at = time.monotonic() + RETRY_SECONDS
             warn(f"{self.failure(trainer, error)}; trying again")
 

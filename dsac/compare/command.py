@@ -21,10 +21,10 @@ from dsac.compare.scores import AXES
 from dsac.config import refuse_shadowed_envs
 from dsac.errors import ConfigError
 from dsac.schema import plain_text
+from dsac.schema.overrides import key_values, split_off
 from dsac.schema.plain_text import printable
 from dsac.schema.ranges import at_least, choice
 from dsac.schema.validate import as_word, command, plain_value, read
-from dsac.schema.words import key_values
 
 HELP = """\
 python -m dsac.compare runs=<folder>[,<folder> ...] [key=value ...] [--json]
@@ -105,20 +105,19 @@ def show(words: Sequence[str]) -> int:
 
 def start(words: Sequence[str], quiet: bool = False) -> dict[str, Any]:
     """Check the words, read, compute, write; a report of plain values."""
-    named = [word for word in words if word.startswith(("env.id=", "env.task=", "algo="))]
-    config = parse([word for word in words if word not in named])
+    named, others = split_off(words, "env.id", "env.task", "algo")
+    config = parse(others)
     drawn = figures.installed() if config.curves is None else config.curves
     if drawn:
         figures.check()
     if config.report:
         report.check()
     runs, remarks = results.read([Path(place) for place in config.runs.split(",") if place])
-    modules = dict(word.split("=", 1) for word in named)
     if config.calibration:
-        runs = list(following("calibration", calibration.measured(runs, modules, remarks), len(runs)))
+        runs = list(following("calibration", calibration.measured(runs, named, remarks), len(runs)))
     found = comparison.compare(runs, config.by, config.until, config.threshold)
     found = replace(found, remarks=[*remarks, *found.remarks])
-    return print_summary(config, modules, runs, found, drawn, quiet)
+    return print_summary(config, named, runs, found, drawn, quiet)
 
 
 def print_summary(

@@ -13,6 +13,7 @@ from typing import Any
 from dsac.cli.exit_codes import FINISHED, entered
 from dsac.cli.progress import StageBar
 from dsac.config import refuse_shadowed_envs
+from dsac.schema.overrides import split_off
 from dsac.schema.plain_text import warn
 from dsac.schema.validate import as_word
 
@@ -62,10 +63,10 @@ def start(words: Sequence[str]) -> dict[str, Any]:
     """Check the words, export; the report."""
     from dsac.export.request import parse
 
-    named = [word for word in words if word.startswith(("env.id=", "env.task="))]
-    request = parse([word for word in words if word not in named])
+    named, others = split_off(words, "env.id", "env.task")
+    request = parse(others)
     stages = 3 + 2 * len(request.formats)
     with StageBar("export", stages) as bar:  # while torch is being imported
         from dsac.export.write import write_export
 
-        return write_export(request, dict(word.split("=", 1) for word in named), bar.show)
+        return write_export(request, named, bar.show)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dsac.errors import ConfigError
+from dsac.schema.overrides import key_values
 from dsac.schema.ranges import at_least, choice, positive
 from dsac.schema.validate import plain_value, read
-from dsac.schema.words import key_values
 
 FORMATS = ("onnx", "c", "torchscript")
 AS_TYPED = ("run", "out", "format", "batch", "safe_action")  # words, also where they look like a number or a list

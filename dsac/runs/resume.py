@@ -20,12 +20,12 @@ from dsac.errors import CheckpointError, ConfigError
 from dsac.persistence.atomic import read_manifest
 from dsac.runs.saved_config import permitted, saved, source_problems
 from dsac.schema import ranges
+from dsac.schema.overrides import key_values
 from dsac.schema.run_config import TrainConfig, algorithm_rules, of_kind, that_change
 from dsac.schema.validate import brief, plain_value, unknown_key
-from dsac.schema.words import key_values
 
 FREE, FIXED = that_change(ranges.FREE), that_change(ranges.FIXED)  # those of the algorithm: `fixed`
-COMMAND = ("resume", "allow_change")  # words about this command, not about the run
+COMMAND = ("resume", "allow_change")  # overrides about this command, not about the run
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Request:
     named: Mapping[str, str]
 
 
-def requested(words: Sequence[str], problems: list[str]) -> Request:
-    """What the words of the command line ask for; what is wrong is noted in `problems`.
+def requested(overrides: Sequence[str], problems: list[str]) -> Request:
+    """What the overrides of the command line ask for; what is wrong is noted in `problems`.
 
     Raises ConfigError when there is no run to continue.
     """
-    pairs = dict(key_values(words, problems))
+    pairs = dict(key_values(overrides, problems))
     resume, allow = pairs.get("resume", "null"), plain_value(pairs.get("allow_change", "false"))
     if not isinstance(allow, bool):
         problems.append(f"allow_change={pairs['allow_change']} must be true or false")
-    others = [f"{key}={value}" for key, value in pairs.items() if key not in COMMAND]
+    others = {key: value for key, value in pairs.items() if key not in COMMAND}
     if resume in ("", "null", "auto"):
-        tree = compose(others, problems)
+        tree = compose([f"{key}={value}" for key, value in others.items()], problems)
         problems += source_problems(tree)
         return Request(tree, None, resume == "auto", pairs)
     run = Path(resume).expanduser()
@@ -70,11 +70,11 @@ def saved_settings(run: Path, named: Mapping[str, str]) -> dict[str, Any]:
     return complete(tree)
 
 
-def continued(run: Path, words: Sequence[str], named: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    """The tree of config.yaml with the words put in."""
+def continued(run: Path, overrides: Mapping[str, str], named: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The tree of config.yaml with the overrides put in."""
     tree = complete(saved(run, named))
     known = flat_keys(tree)
-    for key, value in (word.split("=", 1) for word in words):
+    for key, value in overrides.items():
         name = f"algo.{key}" if key in SHORTCUTS else key
         if key in GROUPS:
             if known_choice(key, value) != tree[key]["name"]:
@@ -162,7 +162,7 @@ def refusal(run: Path, key: str, before: Any, asked: Any, algorithm: str | None 
 def newest_like(config: TrainConfig, folder: Path, named: Mapping[str, str]) -> Path | None:
     """The newest run in `folder` whose settings are these, but for free ones; None where there is none.
 
-    What else lies there is data: nothing is imported that the words `named` do not name.
+    What else lies there is data: nothing is imported that the overrides `named` do not name.
     """
     for path in sorted(folder.glob("*/config.yaml"), reverse=True):
         try:

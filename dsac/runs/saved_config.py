@@ -17,8 +17,8 @@ def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> di
     """The saved config of a run as a plain tree, not checked yet.
 
     A run folder is data: a module of the user's own that its config imports (algo=package.module, or
-    env.id=module:Name-v0, env.task=package.module) must be among the words `named` beside the run, if the caller `uses`
-    it. Raises ConfigError where it is not, or where there is no config.
+    env.id=module:Name-v0, env.task=package.module) must be among the overrides `named` beside the run, if the
+    caller `uses` it. Raises ConfigError where it is not, or where there is no config.
     """
     path = run / "config.yaml"
     if not path.exists():

@@ -137,6 +137,15 @@ def mode_of(path: Path) -> int:
         return 0
 
 
+def size_of(path: Path) -> int:
+    """The bytes of a plain file; 0 where there is none, or what is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
 def is_folder(path: Path) -> bool:
     """Whether a folder stands there itself, no link to one."""
     return stat.S_ISDIR(mode_of(path))
@@ -162,6 +171,12 @@ def make_folder(folder: Path) -> None:
         sync(folder.parent)
     elif not stat.S_ISDIR(mode):
         raise FileError(f"{folder}: a link or a file, where the run keeps a folder of its own: move it away")
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make a folder of a run durably, and those above it, which its user chose. Raises FileError as `make_folder`."""
+    make_folders(folder.parent)
+    make_folder(folder)
 
 
 def make_folders(folder: Path) -> None:

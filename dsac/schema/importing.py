@@ -17,11 +17,11 @@ OWN_RAY = ("local", "auto")  # a cluster of this user's own; what another one an
 
 
 def modules_named(tree: Mapping[str, Any], uses: Sequence[str] = USES) -> dict[str, str]:
-    """The words of a config that bring in code of the user's own: modules, and the cluster that a run joins."""
+    """The overrides that name what brings in code of the user's own: modules, and the cluster that a run joins."""
     algo, env, ray = (section(tree, name) for name in USES)
-    words = {"algo": algo.get("name"), "env.id": env.get("id"), "env.task": env.get("task")}
+    names = {"algo": algo.get("name"), "env.id": env.get("id"), "env.task": env.get("task")}
     marks = {"algo": ".", "env.id": ":", "env.task": ""}
-    found = {key: str(value) for key, value in words.items() if value is not None and marks[key] in str(value)}
+    found = {key: str(value) for key, value in names.items() if value is not None and marks[key] in str(value)}
     if tree.get("collect") == "ray" and ray.get("address", OWN_RAY[0]) not in OWN_RAY:
         found["ray.address"] = str(ray["address"])
     return {key: value for key, value in found.items() if key.partition(".")[0] in uses}
@@ -30,8 +30,8 @@ def modules_named(tree: Mapping[str, Any], uses: Sequence[str] = USES) -> dict[s
 def refusals(
     tree: Mapping[str, Any], typed: Mapping[str, str], who: str = "this run", uses: Sequence[str] = USES
 ) -> list[str]:
-    """A line for each name in a tree from a file that is no name, or that brings in code and is not among the words
-    `typed`. Nothing is imported to find out.
+    """A line for each name in a tree from a file that is no name, or that brings in code and is not among the
+    overrides `typed`. Nothing is imported to find out.
     """
     wrong = [
         f"{group}.{key}={value!r} is not a name"

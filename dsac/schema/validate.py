@@ -148,9 +148,9 @@ def as_word(key: str, value: Any) -> str:
     return f"{key}={shown(lists(value))}"
 
 
-def command(door: str, words: Iterable[str]) -> str:
-    """A command line of this package, as a shell takes it whatever its words hold: spaces, quotes."""
-    return f"python -m dsac.{door} {shlex.join(words)}"
+def command(name: str, arguments: Iterable[str]) -> str:
+    """A command line of this package, as a shell takes it whatever its arguments hold: spaces, quotes."""
+    return f"python -m dsac.{name} {shlex.join(arguments)}"
 
 
 OTHER_WORDS = {

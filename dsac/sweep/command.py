@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from dsac.cli.exit_codes import FINISHED, RESUMABLE, entered
+from dsac.schema.overrides import key_values
 from dsac.schema.plain_text import on_screen, warn
 from dsac.schema.ranges import at_least, choice
 from dsac.schema.validate import command, plain_value, read
-from dsac.schema.words import key_values
 
 if TYPE_CHECKING:
     from dsac.sweep.plan import Planned
@@ -33,7 +33,7 @@ seeds   whole numbers and ranges: 0..4 or 0,3,7..9
 jobs    runs at a time; each takes its share of the cores as threads, unless threads= says otherwise
 backend processes of this machine, or ray: tasks with so many cpus and gpus on a cluster whose nodes share this folder;
         ray.address is local, auto or host:port, and jobs as many as there is room for
-others  any word of python -m dsac.train, for every run
+others  any of python -m dsac.train, for every run
 exit    0 finished, 2 usage, 75 stopped and resumable, otherwise the code of the first run that failed
 
   python -m dsac.sweep env=Humanoid,Ant algo=dsac_t,ppo seeds=0..4
@@ -52,7 +52,7 @@ class RayTasksConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """The words of this command that no single run has. jobs: None for 2 processes, or all that Ray has room for."""
+    """The settings of this command that no single run has. jobs: None for 2 processes, or all that Ray has room for."""
 
     seeds: str = "0"
     backend: str = choice("processes", "processes", "ray")
@@ -68,17 +68,17 @@ class SweepConfig:
 Settings = TypeVar("Settings", bound=SweepConfig)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return entered(words, HELP, sweep)
+    return entered(arguments, HELP, sweep)
 
 
-def sweep(words: Sequence[str]) -> int:
-    """Check all words, then carry the runs out; the exit code. Raises ConfigError before any file is made."""
+def sweep(arguments: Sequence[str]) -> int:
+    """Check all overrides, then carry the runs out; the exit code. Raises ConfigError before any file is made."""
     from dsac.sweep.runner import Sweep
     from dsac.sweep.view import View
 
-    config, planned = prepare([word for word in words if word != "--json"])
+    config, planned = prepare([argument for argument in arguments if argument != "--json"])
     launcher = launcher_of(config)
     work = Sweep(planned, launcher)
     announce(work.runs, launcher.slots())
@@ -86,18 +86,18 @@ def sweep(words: Sequence[str]) -> int:
         warn(line)
     with View() as view:
         work.carry_out(view.show)
-    if "--json" in words:
+    if "--json" in arguments:
         print(json.dumps({"runs": [facts(run) for run in work.runs]}))
         return exit_code(work.runs)
-    return print_summary(work.runs, words)
+    return print_summary(work.runs, arguments)
 
 
-def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
+def prepare(overrides: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
     """The settings of a sweep and its runs. Raises ConfigError with all that is wrong with any of them."""
     from dsac.sweep.plan import plan
 
     problems: list[str] = []
-    config, pairs = parse_overrides(words, SweepConfig, problems, "a sweep")
+    config, pairs = parse_overrides(overrides, SweepConfig, problems, "a sweep")
     seeds = seeds_of(config.seeds, problems)
     axes = {key: list(dict.fromkeys(pairs.pop(key).split(","))) for key in AXES if key in pairs}
     others = [f"{key}={value}" for key, value in ({"threads": str(config.threads)} | pairs).items()]
@@ -105,13 +105,13 @@ def prepare(words: Sequence[str]) -> tuple[SweepConfig, list[Planned]]:
 
 
 def parse_overrides(
-    words: Sequence[str], schema: type[Settings], problems: list[str], name: str
+    overrides: Sequence[str], schema: type[Settings], problems: list[str], name: str
 ) -> tuple[Settings, dict[str, str]]:
-    """The settings of the command itself, and the pairs of its other words, which are those of a run.
+    """The settings of the command itself, and the pairs of its other overrides, which are those of a run.
 
     What is wrong is noted, and defaults stand in for numbers. name: what carries the runs out
     """
-    pairs = dict(key_values(words, problems, one_run=False))
+    pairs = dict(key_values(overrides, problems, one_run=False))
     for key, advice in {"seed": "name the seeds with seeds=", "resume": f"{name} continues by itself"}.items():
         if key in pairs:
             problems.append(f"{key}={pairs.pop(key)}: {advice}")
@@ -171,6 +171,8 @@ def oversubscribed(runs: Sequence[Run], slots: int) -> str | None:
 
 def facts(run: Run) -> dict[str, Any]:
     """A run as --json prints it."""
+    from dsac.sweep.runner import LOG
+
     config = run.planned.config
     return {
         "env": config.env.id or config.env.name,
@@ -182,12 +184,12 @@ def facts(run: Run) -> dict[str, Any]:
         "error": run.error or None,
         "env_steps": run.env_steps,
         "score": run.score,
-        "log": str(run.planned.folder / "log.txt"),
+        "log": str(run.planned.folder / LOG),
     }
 
 
 def exit_code(runs: Sequence[Run]) -> int:
-    """75 where something can be continued by the same words, otherwise the code of the first failure, or 0."""
+    """75 where something can be continued by the same command, otherwise the code of the first failure, or 0."""
     from dsac.sweep.runner import FAILED, FINISHED_RUN
 
     codes = [run.code for run in runs if run.state == FAILED]
@@ -196,7 +198,7 @@ def exit_code(runs: Sequence[Run]) -> int:
     return codes[0] if codes else FINISHED
 
 
-def print_summary(runs: Sequence[Run], words: Sequence[str]) -> int:
+def print_summary(runs: Sequence[Run], arguments: Sequence[str]) -> int:
     """The last lines: what failed and why, where the results are, what to type next. Returns the exit code."""
     from dsac.sweep.runner import FAILED, FINISHED_RUN
 
@@ -209,7 +211,7 @@ def print_summary(runs: Sequence[Run], words: Sequence[str]) -> int:
     if code != FINISHED:
         verb = "stopped" if code == RESUMABLE else "ended"
         print(f"{verb} with {counts[FINISHED_RUN]} of {len(runs)} runs finished, {counts[FAILED]} failed")
-        print(f"next: {command('sweep', words)}    (continues what is missing)")
+        print(f"next: {command('sweep', arguments)}    (continues what is missing)")
         return code
     folders = sorted({str(Path(run.folder).parent.parent) for run in runs if run.folder})
     root = folders[0] if len(folders) == 1 else str(Path(runs[0].planned.config.runs))

@@ -7,29 +7,27 @@ what only says how a machine carries them out and what is kept of them. Names an
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import functools
-import json
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dsac.cli.progress import following
 from dsac.config import GROUPS, load, to_tree
-from dsac.errors import CheckpointError
+from dsac.errors import CheckpointError, FileError
 from dsac.persistence import atomic, checkpoint
 from dsac.runs.config_text import read_config
 from dsac.runs.metrics import last_evaluation
 from dsac.runs.record import config_hash
+from dsac.schema.files import read_json
 from dsac.schema.ranges import MACHINE, RECORD
 from dsac.schema.run_config import SECTIONS, RayConfig, TrainConfig, of_kind
 
 NOT_OF_A_RUN = frozenset(of_kind(MACHINE, RECORD))  # what two runs may differ in and yet be the same
 PATHS = ("env.xml", "init_from")
-LOCK_SECONDS, QUIET_SECONDS = 2.0, 2.0
+STATUS = "status.json"
+QUIET_SECONDS = 2.0
 
 Section = TypeVar("Section", bound=Any)
 Chosen = tuple[Any, ...]  # the seed of a run, and what its config chooses by which modules are found
@@ -155,36 +153,10 @@ def progress(run: Path, config: TrainConfig) -> Found:
     return Found(run, saved, tuple(score for _, score in latest) if scored >= 0 else (), finished)
 
 
-@contextmanager
-def held(folder: Path, seconds: float = LOCK_SECONDS) -> Iterator[bool]:
-    """Hold the lock of a run's folder, which the kernel frees with the process; False where another one has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        deadline = time.monotonic() + seconds
-        while not (ours := locked(file)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield ours
-
-
-def locked(file: Any) -> bool:
-    """Whether this process now has the lock of an open file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def elsewhere(folder: Path) -> bool:
-    """Whether another process holds a run's lock."""
-    with held(folder, 0) as free:
-        return not free
-
-
 def read_status(folder: Path) -> dict[str, Any]:
     """What the process of a run last wrote of itself; empty before that."""
     try:
-        status = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
+        status = read_json(folder / STATUS)
+    except FileError:
         return {}
     return status if isinstance(status, dict) else {}

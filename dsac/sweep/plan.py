@@ -19,10 +19,10 @@ from dsac.sweep.find_runs import identity
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep: its config, the words that start it anew, and the recipe where there are several."""
+    """One run of a sweep: its config, the overrides that start it anew, and the recipe where there are several."""
 
     config: TrainConfig
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     recipe: str = ""
 
     @property
@@ -49,13 +49,13 @@ def plan(
     found: list[tuple[TrainConfig, list[str], str]] = []
     combinations = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     for combination in combinations:
-        words = [*(f"{key}={value}" for key, value in combination.items()), *others]
+        overrides = [*(f"{key}={value}" for key, value in combination.items()), *others]
         recipe = Path(combination["experiment"]).stem if len(axes.get("experiment", ())) > 1 else ""
         wrong: list[str] = []
         try:
-            tree = compose(words, wrong)
+            tree = compose(overrides, wrong)
             wrong += source_problems(tree)
-            found.append((load(tree, wrong), words, recipe))
+            found.append((load(tree, wrong), overrides, recipe))
         except ConfigError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(combination)
@@ -65,22 +65,22 @@ def plan(
     if lines:
         raise ConfigError(*lines)
     planned = [
-        Planned(dataclasses.replace(config, seed=seed), (*words, f"seed={seed}"), recipe)
+        Planned(dataclasses.replace(config, seed=seed), (*overrides, f"seed={seed}"), recipe)
         for seed in seeds
-        for config, words, recipe in found
+        for config, overrides, recipe in found
     ]
     return list({identity(run.config): run for run in planned}.values())
 
 
 def where(problem: str, cases: Sequence[dict[str, str]], axes: dict[str, list[str]]) -> str:
     """The choices that a problem is tied to, as the start of its line; nothing where it concerns every run."""
-    words = [
+    tied = [
         f"{key}={cases[0][key]}"
         for key, values in axes.items()
         if len(values) > 1 and len({case[key] for case in cases}) == 1
     ]
-    words = [word for word in words if not problem.startswith(word)]
-    return f"{' '.join(words)}: " if words else ""
+    named = [choice for choice in tied if not problem.startswith(choice)]
+    return f"{' '.join(named)}: " if named else ""
 
 
 def shared_seeds(seeds: Sequence[int], learners: int) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from dsac.cli.exit_codes import RESUMABLE
 from dsac.collection.ray_cluster import connect
+from dsac.schema import files
 from dsac.sweep.plan import Planned
-from dsac.sweep.runner import Handle, worker_command
+from dsac.sweep.runner import LOG, Handle, worker_command
 
 RETRIES = 3
 POLL_SECONDS = 0.2
@@ -47,9 +48,9 @@ class RayTasks:
         return max(1, int(room))
 
     def start(self, run: Planned) -> Handle:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        arguments = (list(run.words), str(run.folder), str(Path.cwd()), os.environ.get("PYTHONPATH", ""))
-        return RayHandle(self.ray, self.task.remote(*arguments), run.folder / "log.txt")
+        files.make_own_folder(run.folder)
+        arguments = (list(run.overrides), str(run.folder), str(Path.cwd()), os.environ.get("PYTHONPATH", ""))
+        return RayHandle(self.ray, self.task.remote(*arguments), run.folder / LOG)
 
     def close(self) -> None:
         """Leave the cluster; a Ray of this process ends."""
@@ -74,8 +75,8 @@ class RayHandle:
         except self.ray.exceptions.RayError as error:
             if isinstance(getattr(error, "cause", None), Killed):
                 return -signal.SIGKILL
-            with self.log.open("a") as log:
-                log.write(f"error: Ray lost the run: {' '.join(str(error).split())}\n")
+            with files.append(self.log) as log:
+                log.write(f"error: Ray lost the run: {' '.join(str(error).split())}\n".encode())
             return 1
 
     def stop(self) -> None:
@@ -83,15 +84,15 @@ class RayHandle:
         self.ray.cancel(self.reference, force=self.stops > 1)
 
 
-def supervise(words: list[str], folder: str, cwd: str, python_path: str) -> int:
+def supervise(overrides: list[str], folder: str, cwd: str, python_path: str) -> int:
     """Carry out a run in a child process of a Ray worker, which takes the child along; the run's exit code.
 
     Ray cancels with a KeyboardInterrupt, which the child is given as SIGTERM. Raises Killed.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a Ray begun in the background of a script ignores it
     environment = {**os.environ, "PYTHONPATH": python_path}
-    with (Path(folder) / "log.txt").open("ab") as log:
-        command = worker_command(Path(folder), words)
+    with files.append(Path(folder) / LOG) as log:
+        command = worker_command(Path(folder), overrides)
         child = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=cwd, env=environment, process_group=0
         )
@@ -103,5 +104,5 @@ def supervise(words: list[str], folder: str, cwd: str, python_path: str) -> int:
         except KeyboardInterrupt:
             child.send_signal(signal.SIGTERM)
     if child.returncode == -signal.SIGKILL:
-        raise Killed(f"ended by SIGKILL: {' '.join(words)}")
+        raise Killed(f"ended by SIGKILL: {' '.join(overrides)}")
     return child.returncode

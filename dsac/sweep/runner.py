@@ -15,10 +15,14 @@ from typing import Any, Protocol
 
 from dsac.cli.exit_codes import FINISHED, RESUMABLE
 from dsac.cli.signals import handled
-from dsac.sweep.find_runs import Found, elsewhere, find, find_all, read_status
+from dsac.persistence.lock import held_elsewhere
+from dsac.schema import files
+from dsac.sweep.find_runs import Found, find, find_all, read_status
 from dsac.sweep.plan import Planned
 
 POLL_SECONDS = 0.2
+LOG = "log.txt"
+LARGEST_LOG = 16 << 20  # bytes of a session's log that are looked through
 FINISHED_RUN, TRAINING, ELSEWHERE, WAITING, STOPPED, FAILED = (
     "finished", "training", "training elsewhere", "waiting", "stopped", "failed",
 )  # fmt: skip
@@ -85,18 +89,18 @@ class Processes:
         return self.jobs
 
     def start(self, run: Planned) -> Handle:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        command = worker_command(run.folder, run.words)
-        with (run.folder / "log.txt").open("ab") as log:
+        files.make_own_folder(run.folder)
+        command = worker_command(run.folder, run.overrides)
+        with files.append(run.folder / LOG) as log:
             return Child(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, process_group=0))
 
     def close(self) -> None:
         """Nothing is left to close: every child was waited for."""
 
 
-def worker_command(folder: Path, words: Sequence[str]) -> list[str]:
+def worker_command(folder: Path, overrides: Sequence[str]) -> list[str]:
     """The command of a run, whose process ends with the one that calls this."""
-    return [sys.executable, "-m", "dsac.sweep.worker", str(os.getpid()), str(folder), *words]
+    return [sys.executable, "-m", "dsac.sweep.worker", str(os.getpid()), str(folder), *overrides]
 
 
 class Child:
@@ -175,19 +179,19 @@ class Sweep:
             run.status = read_status(folder)
         if run.state == TRAINING and run.handle is not None and (code := run.handle.poll()) is not None:
             self.record_end(run, code)
-        elif run.state == ELSEWHERE and not elsewhere(folder):
+        elif run.state == ELSEWHERE and not held_elsewhere(folder):
             run.found = find(run.planned.config)
             run.state = FINISHED_RUN if run.found.finished else WAITING
         if run.state == WAITING and not self.stops:
-            if elsewhere(folder):
+            if held_elsewhere(folder):
                 run.state = ELSEWHERE
             elif self.count(TRAINING, ELSEWHERE) < slots:
                 self.launch(run)
 
     def launch(self, run: Run) -> None:
         """Start a run, and stop it again should a stop have come while it was being started."""
-        stops, log = self.stops, run.planned.folder / "log.txt"
-        run.log_starts_at = log.stat().st_size if log.exists() else 0
+        stops = self.stops
+        run.log_starts_at = files.size_of(run.planned.folder / LOG)
         run.handle, run.state = self.launcher.start(run.planned), TRAINING
         if self.stops > stops:
             run.handle.stop()
@@ -199,13 +203,13 @@ class Sweep:
             run.state = FINISHED_RUN
         elif not run.wanted:
             run.state = STOPPED
-        elif elsewhere(run.planned.folder):
+        elif held_elsewhere(run.planned.folder):
             run.state = ELSEWHERE
         elif code == RESUMABLE or (self.stops and code < 0):
             run.state = STOPPED
         else:
             run.state, run.code = FAILED, code if code > 0 else 128 - code
-            run.error = error_line(run.planned.folder / "log.txt", run.log_starts_at)
+            run.error = error_line(run.planned.folder / LOG, run.log_starts_at)
             if code < 0:
                 run.error = f"ended by {signal.Signals(-code).name}"
 
@@ -224,7 +228,10 @@ class Sweep:
 def error_line(log: Path, start: int) -> str:
     """The line of a log that says what went wrong: the first error line since `start`, otherwise the last line."""
     try:
-        lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
+        with files.plain_file(log) as file:
+            file.seek(start)
+            text = file.read(LARGEST_LOG).decode(errors="replace")
     except OSError:
         return "no log"
+    lines = [line for line in text.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "it said nothing")

@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING
 
 from dsac.cli.exit_codes import FINISHED, RESUMABLE, with_exit_code
 from dsac.config import compose, load, to_tree
+from dsac.errors import Locked
+from dsac.persistence.lock import RunLock
 from dsac.runs.resume import FREE
+from dsac.schema import files
 from dsac.schema.importing import modules_named
+from dsac.schema.overrides import by_key
 from dsac.train import start
 
 if TYPE_CHECKING:
     from dsac.trainer import Trainer
 
 WRITE_SECONDS = 1.0
+LOCK_SECONDS = 2.0  # whoever asks whether a lock is held has it for a moment
 PR_SET_PDEATHSIG = 1
 
 
@@ -57,32 +62,36 @@ class Reporter:
 
     def write(self, numbers: dict[str, object]) -> None:
         """Replace the file, if the disk takes it: readers see the old one or the new one."""
-        temporary = self.path.with_name(f".{self.path.name}.partial")
+        temporary = files.beside(self.path, "partial")
         with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps(numbers))
+            with os.fdopen(files.create(temporary), "w") as file:
+                json.dump(numbers, file)
             temporary.replace(self.path)
 
 
-def work(folder: Path, words: Sequence[str]) -> int:
-    """Carry out the run that `words` describe, holding the lock in `folder`; the exit code of its session.
+def work(folder: Path, overrides: Sequence[str]) -> int:
+    """Carry out the run that `overrides` describe, holding the lock in `folder`; the exit code of its session.
 
     RESUMABLE at once where another process holds the lock.
     """
-    from dsac.sweep.find_runs import find, held
+    from dsac.sweep.find_runs import STATUS, find
 
-    config = load(compose(words))
-    with held(folder) as ours:
-        if not ours:
-            print("another process trains this run", file=sys.stderr)
-            return RESUMABLE
+    config = load(compose(overrides))
+    files.make_own_folder(folder)
+    try:
+        lock = RunLock(folder, LOCK_SECONDS)
+    except Locked as error:
+        print(error, file=sys.stderr)
+        return RESUMABLE
+    with contextlib.closing(lock):
         found = find(config)
         if found.finished:
             return FINISHED
         if found.run is not None:
             named = [f"{key}={value}" for key, value in modules_named(to_tree(config)).items()]
-            free = [word for word in words if word.partition("=")[0] in FREE]
-            words = [f"resume={found.run}", *named, *free]
-        return start(words, [Reporter(folder / "status.json")]).exit_code
+            free = [f"{key}={value}" for key, value in by_key(overrides).items() if key in FREE]
+            overrides = [f"resume={found.run}", *named, *free]
+        return start(overrides, [Reporter(folder / STATUS)]).exit_code
 
 
 def end_with(parent: int) -> None:
@@ -94,10 +103,10 @@ def end_with(parent: int) -> None:
 
 
 def main() -> int:
-    """The process that a sweep starts: its own id, the folder for lock and status, the words of the run."""
-    parent, folder, *words = sys.argv[1:]
+    """The process that a sweep starts: its own id, the folder for lock and status, the run's overrides."""
+    parent, folder, *overrides = sys.argv[1:]
     end_with(int(parent))
-    return with_exit_code(lambda: work(Path(folder), words))
+    return with_exit_code(lambda: work(Path(folder), overrides))
 
 
 if __name__ == "__main__":

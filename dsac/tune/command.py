@@ -34,7 +34,7 @@ study   its name, <env>-<algo> unless given; it lives in <runs>/tune/<study>
 sampler tpe learns from the trials so far, random does not
 pruner  median gives up trials below the median of earlier ones at the same step, halving keeps a quarter at each rung,
         none gives up none
-others  seeds, jobs, backend and ray.* as python -m dsac.sweep has them; any word of python -m dsac.train, for every run
+others  seeds, jobs, backend and ray.* as python -m dsac.sweep has them; any of python -m dsac.train, for every run
 exit    0 finished, 2 usage, 5 storage, 75 stopped and resumable; the code of the first failure if no trial was complete
 
   python -m dsac.tune space=ppo env=InvertedDoublePendulum algo=ppo trials=12 seeds=0..1 total_env_steps=60000
@@ -43,7 +43,7 @@ exit    0 finished, 2 usage, 5 storage, 75 stopped and resumable; the code of th
 
 @dataclass(frozen=True)
 class TuneConfig(SweepConfig):
-    """The words of this command that no single run has."""
+    """The settings of this command that no single run has."""
 
     space: str | None = None
     study: str | None = None
@@ -53,32 +53,32 @@ class TuneConfig(SweepConfig):
     report: bool = False
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return entered(words, HELP, tune)
+    return entered(arguments, HELP, tune)
 
 
-def tune(words: Sequence[str]) -> int:
-    """Check all words, then carry the study out; the exit code. Raises ConfigError before any file is made."""
+def tune(arguments: Sequence[str]) -> int:
+    """Check all overrides, then carry the study out; the exit code. Raises ConfigError before any file is made."""
     from dsac.tune.job import prepare
     from dsac.tune.study import Study
 
-    plain = [word for word in words if word != "--json"]
-    config, job = prepare(plain, TuneConfig)
+    overrides = [argument for argument in arguments if argument != "--json"]
+    config, job = prepare(overrides, TuneConfig)
     with closing(Study(job.folder, job.space, job.sampler, job.pruner, job.record)) as study:
         outside = study.begin_with(job.base_settings())
         if not config.report:
             tuner = carried_out(config, job, study, outside)
             if tuner.ended:
                 code, lines = tuner.ended
-                return failed(code, *lines, f"then, to continue: {command('tune', words)}")
+                return failed(code, *lines, f"then, to continue: {command('tune', arguments)}")
             if tuner.sweep.stops or tuner.open:
                 print(
                     f"stopped with {study.asked - len(tuner.open)} of {config.trials} trials closed; every run is saved"
                 )
-                print(f"next: {command('tune', words)}    (continues)")
+                print(f"next: {command('tune', arguments)}    (continues)")
                 return RESUMABLE
-        return print_summary(job, study, outside, "--json" in words)
+        return print_summary(job, study, outside, "--json" in arguments)
 
 
 def carried_out(config: TuneConfig, job: Job, study: Study, outside: Sequence[str]) -> Tuner:
@@ -111,17 +111,15 @@ def print_summary(job: Job, study: Study, outside: Sequence[str], as_json: bool)
     found, recipe = findings(job, study, outside)
     paths = report.write(job.folder, found)
     if as_json:
-        print(json.dumps(report.facts(found) | {"recipe": recipe and str(recipe.path), "report": str(paths[0])}))
+        print(json.dumps(report.facts(found) | {"recipe": recipe and str(recipe), "report": str(paths[0])}))
     else:
         print(report.gain(found))
         for trial in found.trials:
             if trial.error:
                 print(on_screen(f"failed: trial {trial.number} (exit {trial.code}): {trial.error}"))
         print(f"report: {paths[0]}")
-        if recipe and recipe.kept:
-            print(f"warning: {recipe.kept} is not as it was written from this study, and stays")
         if recipe:
-            print(f"recipe: {recipe.path}")
+            print(f"recipe: {recipe}")
             for what, line in found.commands.items():
                 print(f"{what}: {line}")
     if recipe:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dsac.compare.figures import COLUMN, PAGE, ROW, STYLE, new_figure, say_ticks
+from dsac.schema import files
 from dsac.schema.validate import plain_value
 from dsac.tune.search_space import Choices, Range, Space
 from dsac.tune.study import COMPLETE, PRUNED, Trial
@@ -35,7 +37,8 @@ def draw(trials: Sequence[Trial], space: Space, folder: Path) -> Path:
         for row in grid:
             row[0].set_ylabel("value", labelpad=1.5)
         path = folder / "tune.png"
-        figure.savefig(path, dpi=200, metadata={"Software": None})
+        with os.fdopen(files.create(path), "wb") as file:
+            figure.savefig(file, format="png", dpi=200, metadata={"Software": None})
     return path
 
 

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from dsac.config import SHORTCUTS, compose, conf_folder, to_tree
 from dsac.errors import ConfigError
+from dsac.runs.config_text import read_config
 from dsac.runs.folder import env_name
 from dsac.schema.importing import refusals
+from dsac.schema.overrides import by_key, key_values
 from dsac.schema.run_config import TrainConfig
 from dsac.schema.validate import command, flat, plain_value
-from dsac.schema.words import key_values
 from dsac.sweep.command import parse_overrides, seeds_of
 from dsac.sweep.find_runs import NOT_OF_A_RUN, find, on_any_machine
 from dsac.sweep.plan import Planned, plan
 from dsac.tune import recipe as tune_recipe
-from dsac.tune.recipe import Recipe
 from dsac.tune.report import Findings
 from dsac.tune.search_space import Choices, Range, Space, described, read_space, unsearchable
 from dsac.tune.study import Study, best_of
@@ -35,31 +33,32 @@ Config = TypeVar("Config", bound=Any)
 class Job:
     """A study to be carried out or reported.
 
-    base     the config of the command's own words, with its first seed
-    words    those that every run has, without seed and place
-    command  the line that began it
+    base       the config of the command's own settings, with its first seed
+    overrides  those that every run has, without seed and place
+    command    the line that began it
     """
 
     folder: Path
     space: Space
     base: TrainConfig
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     seeds: tuple[int, ...]
     sampler: str
     pruner: str
     command: str
 
     def base_settings(self) -> dict[str, Any]:
-        """Each field's value in the command's own words."""
+        """Each field's value in the command's own settings."""
         values = flat(to_tree(self.base))
         return {key: values[key] for key in self.space}
 
     def plan(self, number: int, settings: Mapping[str, str]) -> list[Planned]:
         """The runs of a trial. Raises ConfigError for settings that no run takes."""
         tuned = {*settings, *(key for key in SHORTCUTS if f"algo.{key}" in settings)}
-        kept = [word for word in self.words if word.partition("=")[0] not in tuned]
-        words = [*kept, *(f"{key}={value}" for key, value in settings.items()), f"runs={self.folder / 'runs'}"]
-        return [dataclasses.replace(run, recipe=f"trial {number}") for run in plan({}, self.seeds, words)]
+        kept = {key: value for key, value in by_key(self.overrides).items() if key not in tuned}
+        own = {**kept, **settings, "runs": str(self.folder / "runs")}
+        runs = plan({}, self.seeds, [f"{key}={value}" for key, value in own.items()])
+        return [dataclasses.replace(run, recipe=f"trial {number}") for run in runs]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -72,19 +71,19 @@ class Job:
             "sampler": self.sampler,
             "pruner": self.pruner,
         }
-        return {"decides": decides, "words": list(self.words), "command": self.command}
+        return {"decides": decides, "words": list(self.overrides), "command": self.command}
 
 
-def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
+def prepare(overrides: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
     """The settings of the command and its job. Raises ConfigError with all that is wrong."""
     problems: list[str] = []
-    config, pairs = parse_overrides(words, schema, problems, "a study")
+    config, pairs = parse_overrides(overrides, schema, problems, "a study")
     if config.report:
         return config, restored(config.study, pairs, problems)
     seeds = seeds_of(config.seeds, problems)
     others = [f"{key}={value}" for key, value in ({"threads": str(config.threads)} | pairs).items() if key != "runs"]
     runs = [f"runs={pairs['runs']}"] if "runs" in pairs else []
-    tree = compose([*others, *runs], [])  # what is wrong with the words is said by plan
+    tree = compose([*others, *runs], [])  # what is wrong with them is said by plan
     if config.space is None:
         known = ", ".join(path.stem for path in sorted((conf_folder() / "search").glob("*.yaml")))
         problems.append(f"space is missing: space=<{known}>, or the path of a yaml file")
@@ -97,7 +96,7 @@ def prepare(words: Sequence[str], schema: type[Config]) -> tuple[Config, Job]:
     name = config.study or f"{env_name(base.env)}-{base.algo.name}"
     folder = Path(base.runs).expanduser() / "tune" / name
     return config, Job(
-        folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner, command("tune", words)
+        folder, space, base, tuple(others), tuple(seeds), config.sampler, config.pruner, command("tune", overrides)
     )
 
 
@@ -128,15 +127,15 @@ def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -
     return Job(folder, space, base, tuple(record["words"]), seeds, asked["sampler"], asked["pruner"], record["command"])
 
 
-def choices_in(words: Sequence[str]) -> dict[str, Any]:
-    """The choices among the words of a run, as a config has them."""
-    given = {key: plain_value(value) for key, value in key_values(words, [])}
+def choices_in(overrides: Sequence[str]) -> dict[str, Any]:
+    """The choices among the overrides of a run, as a config has them."""
+    given = {key: plain_value(value) for key, value in key_values(overrides, [])}
     named = {"name": given.get("env"), "id": given.get("env.id"), "task": given.get("env.task")}
     ray = {"address": given["ray.address"]} if "ray.address" in given else {}
     return {"algo": {"name": given.get("algo")}, "env": named, "collect": given.get("collect"), "ray": ray}
 
 
-def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, Recipe | None]:
+def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, Path | None]:
     """What the study has found; the recipe of its best trial is written."""
     trials = study.trials()
     found = Findings(job.folder.name, job.space, trials, study.importance(), outside)
@@ -145,13 +144,13 @@ def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, 
         return found, None
     planned = job.plan(best.number, best.settings)
     config = dataclasses.replace(planned[0].config, threads=threads_of(planned[0]))
-    words = dict(word.split("=", 1) for word in job.words) | {"runs": job.base.runs}
+    given = by_key(job.overrides) | {"runs": job.base.runs}
     own = tune_recipe.text_of(job.folder.name, best, config, job.seeds, job.command)
     recipe = tune_recipe.write(job.folder, own)
     fresh = tune_recipe.fresh_seeds(job.seeds, config.learners)
     lines = {
-        "confirm": tune_recipe.command("sweep", recipe, config, words, seeds=fresh),
-        "next": tune_recipe.command("train", recipe, config, words, seed=str(config.seed)),
+        "confirm": tune_recipe.command("sweep", recipe, config, given, seeds=fresh),
+        "next": tune_recipe.command("train", recipe, config, given, seed=str(config.seed)),
     }
     return dataclasses.replace(found, commands=lines), recipe
 
@@ -159,4 +158,4 @@ def findings(job: Job, study: Study, outside: Sequence[str]) -> tuple[Findings, 
 def threads_of(planned: Planned) -> int | None:
     """The threads that a finished run had; a study that was continued may have been given others since."""
     run = find(planned.config).run
-    return planned.config.threads if run is None else yaml.safe_load((run / "config.yaml").read_text())["threads"]
+    return planned.config.threads if run is None else read_config(run / "config.yaml")["threads"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import yaml
 
 from dsac.compare.statistics import bootstrap_interval, interquartile_mean
-from dsac.config import compose, conf_folder, to_tree
+from dsac.config import compose, to_tree
 from dsac.persistence import atomic
 from dsac.schema import validate
 from dsac.schema.importing import modules_named
@@ -24,15 +23,6 @@ from dsac.tune.study import Trial
 OWN = "best.yaml"
 NOT_OF_A_RECIPE = ("seed", *of_kind(MACHINE, RECORD))  # of one run, of the machine, or of what is kept
 FRESH_SEEDS = 5
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A recipe on the disk. name: what experiment= takes; kept: the file that was left as it was, if any."""
-
-    path: Path
-    name: str
-    kept: Path | None
 
 
 def settings_tree(config: TrainConfig, tuned: Collection[str] = ()) -> dict[str, Any]:
@@ -78,43 +68,24 @@ def value_of(trial: Trial) -> str:
     return f"{text} [{float(interval.low):,.1f}, {float(interval.high):,.1f}]"
 
 
-def write(folder: Path, text: str) -> Recipe:
-    """Keep a recipe in its study's folder and, where this is the source's own folder, in conf/experiment.
-
-    There, a file is replaced only if it is as it was written from this study.
-    """
-    own = folder / OWN
-    before = own.read_text() if own.exists() else None
-    kept = None
-    target = conf_folder() / "experiment" / f"{folder.name}.yaml"
-    if in_checkout():
-        if not target.exists() or target.read_text() in (before, text):
-            atomic.write_text(target, text)
-        else:
-            kept = target
-    atomic.write_text(own, text)
-    if in_checkout() and kept is None:
-        return Recipe(target, folder.name, None)
-    return Recipe(own, str(own), kept)
+def write(folder: Path, text: str) -> Path:
+    """Keep a recipe in its study's folder; the path that experiment= takes."""
+    path = folder / OWN
+    atomic.write_text(path, text)
+    return path
 
 
-def in_checkout() -> bool:
-    """Whether the current folder is the one whose conf/ is in use."""
-    here = Path("conf")
-    return here.is_dir() and here.resolve() == conf_folder().resolve()
-
-
-def command(door: str, recipe: Recipe, config: TrainConfig, words: Mapping[str, str], **others: str) -> str:
-    """A command line with the recipe, the choices and the words that a recipe cannot hold."""
+def command(name: str, recipe: Path, config: TrainConfig, given: Mapping[str, str], **others: str) -> str:
+    """A command line with the recipe, the choices and those of the overrides `given` that a recipe cannot hold."""
     own = to_tree(config)
-    kept = {key: words[key] for key in ("device", "accelerate") if key in words}
-    kept |= {"runs": words["runs"]} if words["runs"] != TrainConfig.runs else {}
+    kept = {key: given[key] for key in ("device", "accelerate") if key in given}
+    kept |= {"runs": given["runs"]} if given["runs"] != TrainConfig.runs else {}
     named = {"env": own["env"]["name"], "algo": own["algo"]["name"]} | modules_named(own)
-    given = {"experiment": recipe.name} | named | others | {"threads": shown(config.threads)} | kept
-    return validate.command(door, [f"{key}={value}" for key, value in given.items()])
+    typed = {"experiment": str(recipe)} | named | others | {"threads": shown(config.threads)} | kept
+    return validate.command(name, [f"{key}={value}" for key, value in typed.items()])
 
 
 def fresh_seeds(seeds: Sequence[int], learners: int) -> str:
-    """Seeds that no trial has seen, as the word seeds= takes them."""
+    """Seeds that no trial has seen, as seeds= takes them."""
     first = max(seeds) + learners
     return ",".join(str(first + index * learners) for index in range(FRESH_SEEDS))

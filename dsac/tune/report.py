@@ -26,7 +26,7 @@ class Findings:
     """What a study has found so far.
 
     importance  each field's share, empty where there are too few trials
-    outside     fields whose value in the command's own words lies outside of the space: there is no base trial then
+    outside     fields whose value in the command's own settings lies outside of the space: there is no base trial then
     commands    lines to type, each by what it is for
     """
 
@@ -43,12 +43,12 @@ class Findings:
 
     @property
     def base(self) -> Trial | None:
-        """The trial of the command's own words."""
+        """The trial of the command's own settings."""
         return next((trial for trial in self.trials if trial.base), None)
 
 
 def gain(found: Findings) -> str:
-    """What tuning has gained over the command's own words, in a sentence."""
+    """What tuning has gained over the command's own settings, in a sentence."""
     best, base = found.best, found.base
     if best is None or best.value is None:
         return "No trial is complete."

@@ -72,7 +72,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Values, as words of the command line."""
+    """Values, as one types them."""
 
     words: tuple[str, ...]
 
@@ -96,7 +96,7 @@ Space = dict[str, Range | Choices]
 def read_space(name: str, base: Mapping[str, Any], problems: list[str]) -> Space:
     """The space behind space=<name>: a file of conf/search, or a path that ends in .yaml.
 
-    base: the composed tree of the command's other words. What is wrong is noted, with its key.
+    base: the composed tree of the command's other settings. What is wrong is noted, with its key.
     """
     try:
         entries = read_recipe(recipe_path(name, conf_folder() / "search"))
@@ -131,7 +131,7 @@ def unsearchable(key: str, base: Mapping[str, Any]) -> str | None:
     if key in GROUPS or (section in GROUPS and name == "name"):
         return f"{key}: choose it with {section}= on the command line; each choice has a study of its own"
     if key in NOT_SEARCHED or section in SECTIONS_NOT_SEARCHED:
-        return f"{key} is the same for all trials: give it as a word of the command"
+        return f"{key} is the same for all trials: give it on the command line"
     if key not in known:
         return unknown_key(key, [other for other in known if other not in NOT_SEARCHED])
     if not dot and isinstance(base[key], dict):
@@ -204,7 +204,7 @@ def with_values(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     tree = copy.deepcopy(dict(base))
     for key, value in values.items():
         if key.removeprefix("algo.") in SHORTCUTS:
-            tree[key.removeprefix("algo.")] = None  # the word would win over the field
+            tree[key.removeprefix("algo.")] = None  # the shortcut would win over the field
         set_value(tree, key, value)
     return tree
 

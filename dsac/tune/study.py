@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsac.errors import ConfigError
+from dsac.persistence.lock import RunLock
 from dsac.schema import files
 from dsac.schema.validate import lists, shown
-from dsac.sweep.find_runs import held
 from dsac.tune.search_space import Choices, Range, Space
 from dsac.tune.study_record import remember
 
 JOURNAL = "journal.log"
+LOCK_SECONDS = 2.0
 SAMPLERS, PRUNERS = ("tpe", "random"), ("median", "halving", "none")
 COMPLETE, PRUNED, FAILED, OPEN = "complete", "pruned", "failed", "open"
 STARTUP_TRIALS = 5  # complete ones before the sampler and the pruner have something to go by
@@ -31,11 +32,11 @@ TOP = 0.25  # importance: what makes a trial one of the best quarter
 class Trial:
     """A trial and what has become of it.
 
-    settings  each field's value as a word of the command line
+    settings  each field's value as one types it
     value     the objective; of a pruned trial the last report
     scores    the final return of each seed
     reports   the objective by env steps
-    base      whether its settings are those of the command's own words
+    base      whether its settings are those of the command's own settings
     code      the exit code of a failed run
     """
 
@@ -54,15 +55,14 @@ class Study:
     """A study in its folder, held by this process until it is closed.
 
     record: what decides the search, as plain data; an earlier study of this name must have been asked the same.
-    Raises ConfigError where it was not, where another process holds it, and where Optuna is missing.
+    Raises ConfigError where it was not, and where Optuna is missing, Locked where another process holds it.
     """
 
     def __init__(self, folder: Path, space: Space, sampler: str, pruner: str, record: Mapping[str, Any]) -> None:
         self.optuna, self.folder, self.space, self.sampler = optuna_module(), folder, space, sampler
-        files.make_folders(folder)
+        files.make_own_folder(folder)
         self.stack = ExitStack()
-        if not self.stack.enter_context(held(folder)):
-            raise ConfigError(f"study={folder.name}: another process is at work on it")
+        self.stack.enter_context(closing(RunLock(folder, LOCK_SECONDS)))
         try:
             remember(folder, record)
             self.study = self.opened(pruner)
@@ -90,7 +90,7 @@ class Study:
         )
 
     def begin_with(self, base: Mapping[str, Any]) -> list[str]:
-        """Have the first trial take the settings of the command's own words, unless there was one.
+        """Have the first trial take the settings of the command's own settings, unless there was one.
 
         The fields whose value lies outside of the space; where there are any, there is no such trial.
         """
@@ -131,7 +131,7 @@ class Study:
         return [self.drawn(self.optuna.trial.Trial(self.study, trial._trial_id)) for trial in found]
 
     def settings(self, trial: Any) -> dict[str, str]:
-        """Each field's value as a word of the command line."""
+        """Each field's value as one types it."""
         return {key: part.word(trial.params[key]) for key, part in self.space.items()}
 
     def report(self, trial: Any, reports: Mapping[int, float]) -> bool:
@@ -221,7 +221,11 @@ def optuna_module() -> Any:
 
 
 def mend(path: Path) -> None:
-    """Cut off the half line that a kill may leave at the end of a journal; what follows it could not be read."""
-    if path.is_file() and not (text := path.read_bytes()).endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(text.rfind(b"\n") + 1)
+    """Make a journal where there is none, and cut off the half line that a kill may leave at the end of one.
+
+    What follows half a line could not be read. Optuna would follow a link in its place, which is unlinked here.
+    """
+    with files.append(path) as file:
+        file.seek(0)
+        text = file.readall()
+        file.truncate(text.rfind(b"\n") + 1)

@@ -1,11 +1,14 @@
-"""The words of a command line taken apart, and what people write who come from other programs: one line each."""
+"""key=value overrides of a command line taken apart, and what people write who come from other programs: a line each.
+
+Whatever takes an override apart does it here.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 CHOICES = ("env", "algo", "experiment")
 SEVERAL = ("-m", "--multirun")
@@ -14,9 +17,9 @@ OF_A_SWEEP = {"seed": "seeds"}
 
 
 def key_values(
-    words: Sequence[str], problems: list[str], *, one_run: bool = True, known: Collection[str] = CHOICES
+    overrides: Sequence[str], problems: list[str], *, one_run: bool = True, known: Collection[str] = CHOICES
 ) -> list[tuple[str, str]]:
-    """The words taken apart; what is malformed is noted, a line each.
+    """The overrides as pairs; what is malformed is noted, a line each.
 
     one_run: several values for a choice or a seed are noted, too. known: keys that count as given although they were
     written another way, so that nobody is told that they are missing.
@@ -24,7 +27,7 @@ def key_values(
     pairs: list[tuple[str, str]] = []
     several: list[tuple[str, str]] = []
     flags: list[str] = []
-    for key, sign, value in separated(words):
+    for key, sign, value in separated(overrides):
         typed, plain = f"{key}{sign}{value}", key.lstrip("+~-")
         if key in SEVERAL:
             flags.append(typed)
@@ -56,14 +59,25 @@ def key_values(
     return pairs
 
 
-def separated(words: Sequence[str]) -> list[tuple[str, str, str]]:
-    """key=value as (key, "=", value), and so --key value, as (key, " ", value); a word of its own as (word, "", "")."""
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides that were checked before, each by its key; of several for one key the last."""
+    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
+
+
+def split_off(overrides: Sequence[str], *keys: str) -> tuple[dict[str, str], list[str]]:
+    """The overrides of some keys, by key, and all the others."""
+    own = [override for override in overrides if override.partition("=")[0] in keys and "=" in override]
+    return by_key(own), [override for override in overrides if override not in own]
+
+
+def separated(overrides: Sequence[str]) -> list[tuple[str, str, str]]:
+    """key=value as (key, "=", value), and so --key value, as (key, " ", value); any other argument as (it, "", "")."""
     found: list[tuple[str, str, str]] = []
-    for word in words:
-        key, sign, value = word.partition("=")
+    for argument in overrides:
+        key, sign, value = argument.partition("=")
         alone = found and found[-1][0].startswith("-") and not found[-1][1] and found[-1][0] not in SEVERAL
-        if alone and not sign and not word.startswith("-"):
-            found[-1] = (found[-1][0], " ", word)
+        if alone and not sign and not argument.startswith("-"):
+            found[-1] = (found[-1][0], " ", argument)
         else:
             found.append((key, sign, value))
     return found
