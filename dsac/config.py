@@ -23,11 +23,11 @@ from dsac.schema.importing import refusals
 from dsac.schema.overrides import key_values, near_name, same_name
 from dsac.schema.recipes import merge, read_recipe, recipe_path
 from dsac.schema.run_config import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
-from dsac.schema.validate import brief, lists, plain_value, read, unknown_key
+from dsac.schema.validate import brief, flat, lists, plain_value, read, unknown_key
 
-GROUPS = ("algo", "env")  # overrides that choose a file below conf/
-SHORTCUTS = ("num_envs", "updates_per_env_step")  # top-level overrides for fields of the algorithm
-CADENCES = ("log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps")
+GROUPS = ("algo", "env")  # each value is the name of a file below conf/
+SHORTCUTS = ("num_envs", "updates_per_env_step")  # short for algo.num_envs and so on
+CADENCES = ("log_every_env_steps", "eval_every_env_steps", "checkpoint_every_env_steps", "algo.warmup_env_steps")
 
 
 def conf_folder() -> Path:
@@ -243,7 +243,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
     if config and config.env and (problem := env_problem(config.env)):
         found.append(problem)
     if config and config.algo:
-        found += getattr(config.algo, "problems", list)()
+        found += config.algo.problems()
         if config.overlap and not config.algo.off_policy:
             found.append(f"overlap=true: {config.algo.name} learns from the newest block alone and must wait for it")
         found += collect_problems(config)
@@ -281,9 +281,8 @@ def algorithm_schema(name: Any, problems: list[str]) -> type[Any] | None:
 
 def remark(config: TrainConfig) -> str | None:
     """One line about cadences and a warm-up beyond the budget, which is allowed but rarely meant; None otherwise."""
-    values = {key: getattr(config, key) for key in CADENCES}
-    values["algo.warmup_env_steps"] = getattr(config.algo, "warmup_env_steps", 0)
-    beyond = [f"{key}={value}" for key, value in values.items() if value > config.total_env_steps]
+    values = flat(to_tree(config))
+    beyond = [f"{key}={values[key]}" for key in CADENCES if key in values and values[key] > config.total_env_steps]
     if not beyond:
         return None
     return (

@@ -16,11 +16,12 @@ from small_runs import small_config, train, train_whole
 
 import envs
 from dsac import compare
+from dsac.algorithms.base import Algorithm
 from dsac.algorithms.dsac_t import mean_and_sigma
 from dsac.compare import calibration
 from dsac.compare.groups import Group, grouped
 from dsac.compare.results import read
-from dsac.evaluation.critic_predictions import critics_of, draw, is_random, predict
+from dsac.evaluation.critic_predictions import predict
 from dsac.nn.distributions import tanh_normal
 from envs.contract import Step
 
@@ -77,10 +78,10 @@ def test_the_policy_is_the_one_that_acts(name: str):
     """Catches exploration noise counted as the policy's, and a spread that is not the policy's own."""
     algorithm = make_algorithm(name, initial_temperature=0.5)
     obs, noise = rows(6)
-    action, soft = draw(algorithm, obs, noise)
+    action, soft = algorithm.sample_action(obs, noise)
     still = torch.zeros_like(noise)
-    assert torch.equal(action, algorithm.act(obs, noise if is_random(algorithm) else still))
-    assert is_random(algorithm) == (name in SOFT or name == "ppo")
+    assert torch.equal(action, algorithm.act(obs, noise if algorithm.random_policy else still))
+    assert algorithm.random_policy == (name in SOFT or name == "ppo")
     assert (soft is not None) == (name in SOFT)
     if soft is not None:
         mean, log_std = algorithm.actor(obs).chunk(2, -1)
@@ -110,7 +111,7 @@ def test_returns_are_summed_as_critics_do(name: str, n_step: int, monkeypatch: p
     """Catches rewards after the end, an entropy of the first action, one forgotten discount, V judged by one action."""
     algorithm = make_algorithm(name, gamma=0.5, n_step=n_step)
     monkeypatch.setattr(calibration, "noise", lambda *_: torch.zeros(1, 3, 3))
-    drawn, soft = draw(algorithm, torch.zeros(1, 3, OBS_DIM), torch.zeros(1, 3, 3))
+    drawn, soft = algorithm.sample_action(torch.zeros(1, 3, OBS_DIM), torch.zeros(1, 3, 3))
     usual, bonus = float(drawn[0, 0, 0]), 0.0 if soft is None else float(soft[0, 0])
     first = np.full((3, 3), 0.25, np.float32)
     found = calibration.played_on(algorithm, Countdown([1, 2, 99]), first, 4, None)
@@ -226,10 +227,8 @@ def test_the_summary_says_bias_and_confidence(tmp_path: Path):
 
 
 def test_an_algorithm_without_critics_is_refused():
-    """Catches an attribute error for an algorithm of one's own that names its critics otherwise."""
+    """Catches an attribute error for an algorithm of one's own that says nothing of its critics."""
     algorithm = make_algorithm("sac")
-    algorithm.q_functions = algorithm.critics
-    del algorithm.critics
-    assert critics_of(algorithm) is None
+    algorithm.critic_network = lambda: Algorithm.critic_network(algorithm)
     with pytest.raises(ValueError, match="has no critics"):
         predict(algorithm, *rows(2))

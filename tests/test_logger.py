@@ -209,7 +209,7 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
         patch.setattr(evaluator.Histograms, "__call__", lambda *_: None)
         plain = train_whole(small_config(tmp_path / "plain", "dsac_t", "learners=2"))
     seen = []
-    drawn = evaluator.remembered
+    drawn = evaluator.random_transitions
 
     def watched(rings: Rings, learner: int, env_steps: int) -> Any:
         held = np.nonzero(rings.flags[learner] & TRANSITION)
@@ -219,7 +219,7 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
         seen.append({tuple(row) for row in chosen} <= {tuple(row) for row in rows})
         return obs, action
 
-    monkeypatch.setattr(evaluator, "remembered", watched)
+    monkeypatch.setattr(evaluator, "random_transitions", watched)
     run = train_whole(small_config(tmp_path / "shown", "dsac_t", "learners=2"))
     assert_same(final_state(run), final_state(plain))
     assert lasting_rows(run) == lasting_rows(plain)

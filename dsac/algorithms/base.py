@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dsac.data import Batch, Transition
+from dsac.memory.frame_log import Frames
 from dsac.memory.replay import Replay
-from dsac.nn.networks import MLP, EnsembleLinear, initialise
+from dsac.nn.networks import MLP, Critics, EnsembleLinear, initialise
 from dsac.nn.normalization import ObservationNormalizer, ReturnNormalizer
 from dsac.nn.optimizer import Adam
 from dsac.nn.policy import Policy, slice_of
@@ -32,7 +33,16 @@ Noise = dict[str, Tensor]
 
 
 class Memory(Protocol):
-    """What takes blocks in and gives batches out; it knows no algorithm."""
+    """What takes blocks in and gives batches out; it knows no algorithm. One of your own derives from this class."""
+
+    @property
+    def frames(self) -> Frames | None:
+        """What a replay remembers, saved a part at a time; None where `state_dict` holds all there is."""
+        return None
+
+    def describe(self) -> str:
+        """What it is, for the line that a run begins with."""
+        return type(self).__name__.lower()
 
     def add(self, block: Any, counts: bool = True) -> None: ...
     def batches(self) -> Any: ...
@@ -67,6 +77,14 @@ class AlgorithmConfig:
         """Gradient steps that a budget of env steps brings; 0 where that is not known."""
         return 0.0
 
+    def rows_per_update(self) -> int:
+        """Rows of one learner in a batch; 1 where that is not known."""
+        return 1
+
+    def steps_per_block(self) -> int:
+        """Steps that each environment takes between two rounds of updates."""
+        return 1
+
     def problems(self) -> list[str]:
         """Contradictions between fields, one line each."""
         return out_of_order(self, "algo")
@@ -93,6 +111,9 @@ class OffPolicyConfig(AlgorithmConfig):
 
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.updates_per_env_step
+
+    def rows_per_update(self) -> int:
+        return self.batch_size
 
     def problems(self) -> list[str]:
         found = super().problems()
@@ -134,7 +155,9 @@ class Algorithm(nn.Module, ABC):
     All state is in parameters and buffers, so that state_dict() is the whole of it. `update` reads nothing back to the
     host and never branches on data: the policy delay is a static argument.
 
-    acts_with  what the names of the tensors that `act` reads begin with: sent to remote collectors
+    acts_with      what the names of the tensors that `act` reads begin with: sent to remote collectors
+    random_policy  whether the policy that the critics judge draws its actions, see `sample_action`
+    n_step         rewards that a target adds up before it bootstraps
     """
 
     Config: ClassVar[type[Any]]
@@ -142,6 +165,8 @@ class Algorithm(nn.Module, ABC):
     horizon: int = 1
     warmup_env_steps: int = 0
     delay: int = 1
+    n_step: int = 1
+    random_policy: ClassVar[bool] = False
     head: ClassVar[str] = "tanh"
     acts_with: ClassVar[tuple[str, ...]] = ("",)
     returns: ReturnNormalizer | None
@@ -168,6 +193,18 @@ class Algorithm(nn.Module, ABC):
     def warmup_act(self, obs: Tensor, noise: Tensor) -> Tensor:
         """What to do before learning: as `act`, unless an algorithm says otherwise."""
         return self.act(obs, noise)
+
+    def sample_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """An action (S, B, A) of the policy that the critics judge, from raw obs (S, B, O), standard normal noise.
+
+        Beside it the reward that a soft critic counts for it, -temperature log pi in the task's units (S, B); None for
+        others. Unless an algorithm says otherwise, the deterministic policy: `act` without exploration noise.
+        """
+        return self.act(obs, torch.zeros_like(noise)), None
+
+    def critic_network(self) -> Critics | MLP | None:
+        """What predicts returns: Critics of (obs, action), an MLP of obs, or None where there is neither."""
+        return None
 
     def acting_state(self) -> dict[str, Tensor]:
         """The tensors that `act` reads, by name: those whose names begin with `acts_with`, but no optimizer's."""
@@ -278,7 +315,7 @@ class OffPolicy(Algorithm):
 
     def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
-        self.warmup_env_steps = config.warmup_env_steps
+        self.warmup_env_steps, self.n_step = config.warmup_env_steps, config.n_step
         self.returns = (
             ReturnNormalizer(self.learners, config.num_envs, config.gamma) if config.return_normalization else None
         )

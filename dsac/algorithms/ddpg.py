@@ -56,6 +56,9 @@ class DDPG(OffPolicy):
         action = torch.tanh(self.actor(self.normalize(obs))) + self.config.exploration_noise * noise
         return action.clamp(-1, 1)
 
+    def critic_network(self) -> Critics:
+        return self.critic
+
     def update(self, batch: Batch, noise: Noise, policy_step: bool) -> Metrics:
         batch = self.normalized(batch)
 

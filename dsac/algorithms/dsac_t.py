@@ -59,6 +59,7 @@ class DSACT(OffPolicy):
 
     Config = DSACTConfig
     acts_with = ("actor.", "observations.")
+    random_policy = True
     config: DSACTConfig
     log_alpha: Tensor
     sigma_average: Tensor
@@ -95,6 +96,14 @@ class DSACT(OffPolicy):
         """Mean and log standard deviation before tanh: (S, B, O) -> (S, B, A) twice."""
         mean, log_std = actor(obs).chunk(2, -1)
         return mean, log_std.clamp(self.config.log_std_min, self.config.log_std_max)
+
+    @torch.no_grad()
+    def sample_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        action, log_prob = tanh_normal(*self.heads(self.actor, self.normalize(obs)), noise)
+        return action, -log_prob * (self.log_alpha.exp() / self.reward_factor())[:, None]
+
+    def critic_network(self) -> Critics:
+        return self.critics
 
     def update(self, batch: Batch, noise: Noise, policy_step: bool) -> Metrics:
         c, batch = self.config, self.normalized(batch)

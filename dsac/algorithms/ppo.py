@@ -78,6 +78,12 @@ class PPOConfig(AlgorithmConfig):
     def updates_in(self, env_steps: int) -> float:
         return env_steps * self.epochs / self.minibatch_size
 
+    def rows_per_update(self) -> int:
+        return self.minibatch_size
+
+    def steps_per_block(self) -> int:
+        return self.horizon
+
     def problems(self) -> list[str]:
         rows, found = self.horizon * self.num_envs, super().problems()
         if rows % self.minibatch_size:
@@ -111,6 +117,7 @@ class PPO(Algorithm):
     Config = PPOConfig
     acts_with = ("actor.", "log_std", "observations.")
     config: PPOConfig
+    random_policy = True
     head = "clip"
     kl_factor: Tensor
     last_kl: Tensor
@@ -161,6 +168,12 @@ class PPO(Algorithm):
     def act(self, obs: Tensor, noise: Tensor) -> Tensor:
         mean: Tensor = self.actor(self.normalize(obs))
         return mean + self.log_std.exp() * noise
+
+    def sample_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, None]:
+        return self.act(obs, noise), None
+
+    def critic_network(self) -> MLP:
+        return self.critic
 
     def memory(self, num_envs: int, device: torch.device) -> Memory:
         return Rollout(self.config.epochs, self.config.minibatch_size, self.seeds)

@@ -64,6 +64,9 @@ class TD3(OffPolicy):
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"target": (self.config.batch_size, self.spec.action_dim)}
 
+    def critic_network(self) -> Critics:
+        return self.critics
+
     def update(self, batch: Batch, noise: Noise, policy_step: bool) -> Metrics:
         c, batch = self.config, self.normalized(batch)
 

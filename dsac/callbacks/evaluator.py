@@ -1,6 +1,6 @@
-"""The callbacks that every run has: scoring its policies and showing its critics.
+"""Callbacks that score the policies of a run and show what its critics predict.
 
-Saving: dsac/callbacks/checkpointer.py.
+Saving is in dsac/callbacks/checkpointer.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from dsac.callbacks.logger import Logger
 from dsac.evaluation import film
-from dsac.evaluation.critic_predictions import critics_of, predict
+from dsac.evaluation.critic_predictions import predict
 from dsac.evaluation.scoring import OnceEach, Stopped, score
 from dsac.memory.kernels import TRANSITION, Rings
-from dsac.nn.networks import Critics
 from dsac.nn.policy import Policy
 from dsac.persistence.policies import better_there, task_facts, write_policy
 from dsac.schema.plain_text import warn
@@ -30,10 +29,15 @@ HISTOGRAM_ROWS = 1024
 
 
 class Evaluator:
-    """Scores every learner's deterministic policy on worlds of its own and keeps the best in learner-<i>/best.
+    """Scores every learner's deterministic policy in separate environments; keeps the best in learner-<i>/best.
 
-    The resets of an evaluation follow from run seed and env steps alone, so that evaluations never disturb training
-    and a resumed run repeats them. One that a stop cuts short records nothing and is owed: the resumed run makes it.
+    The resets of an evaluation depend on run seed and env steps only, so evaluations do not change the training and a
+    resumed run repeats them. An evaluation that a stop cuts short records nothing and is `owed`: the resumed run makes
+    it first.
+
+    env     environments for the scores, in the task's own action units
+    films   whether each new best policy is filmed
+    alive   called after every step, so that a long evaluation does not look like a run that hangs
     """
 
     def __init__(
@@ -85,22 +89,22 @@ class Evaluator:
                 facts["task"] = task_facts(self.env.spec)
                 self.unwritten[learner] = (policies[learner], facts)
                 if self.films:
-                    self.film(learner, policies[learner], seeds[learner], trainer)
+                    self.write_film(learner, policies[learner], seeds[learner], trainer)
         try:
             self.write_best()
         except OSError as error:
-            warn(f"the best policy is not written yet, the next save tries again: {error}")
+            warn(f"the best policy is not written yet; the next save tries again: {error}")
 
     def write_best(self) -> None:
-        """Put the best policies in their places. Raises OSError where the disk does not take them."""
+        """Write best policies that are not on the disk yet. Raises OSError where it does not take them."""
         for learner, (policy, facts) in list(self.unwritten.items()):
             folder = self.run / f"learner-{learner}" / "best"
             if not better_there(folder, facts["score"]["eval/return"]):
                 write_policy(folder, policy, facts)
             del self.unwritten[learner]
 
-    def film(self, learner: int, policy: Policy, seed: int, trainer: Trainer) -> None:
-        """Film a policy into its learner's curves, on the evaluation's own worlds, which the next one resets anyway."""
+    def write_film(self, learner: int, policy: Policy, seed: int, trainer: Trainer) -> None:
+        """Film a policy for its learner's curves, in the evaluation's environments: the next one resets them."""
         try:
             gif = film.gif(policy, self.env, seed)
         except Exception as error:  # a driver that fails is no reason to lose a run
@@ -119,10 +123,10 @@ class Evaluator:
 
 
 class Histograms:
-    """Draws remembered transitions of each learner and writes what its critics say of them, in the task's units.
+    """Writes histograms of what each learner's critics predict for transitions of the replay, in the task's units.
 
-    The draws come from a generator of their own, so that training draws what it would. Algorithms without a replay or
-    without critics of observation and action are passed over, and so is a replay that failed steps have filled.
+    The transitions are drawn by a separate generator, so training is not changed. Nothing is written for algorithms
+    without a replay or without critics, or while a replay holds nothing but failed steps.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -130,12 +134,12 @@ class Histograms:
 
     def __call__(self, trainer: Trainer) -> None:
         algorithm, memory = trainer.algorithm, trainer.memory
-        if not hasattr(memory, "frames") or not isinstance(critics_of(algorithm), Critics):
+        if memory.frames is None or algorithm.critic_network() is None:
             return
         rings = memory.frames.rings
         if not (rings.flags & TRANSITION).any(axis=(1, 2)).all():
             return
-        drawn = [remembered(rings, learner, trainer.env_steps) for learner in range(algorithm.learners)]
+        drawn = [random_transitions(rings, learner, trainer.env_steps) for learner in range(algorithm.learners)]
         obs, action = (torch.from_numpy(np.stack(part)).to(algorithm.device) for part in zip(*drawn, strict=True))
         predicted = predict(algorithm, obs, action)
         for learner, curves in enumerate(self.logger.curves):
@@ -145,9 +149,9 @@ class Histograms:
             curves.write_histograms(values, trainer)
 
 
-def remembered(rings: Rings, learner: int, env_steps: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def random_transitions(rings: Rings, learner: int, env_steps: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """HISTOGRAM_ROWS transitions from the rings of a Replay, with replacement: obs (rows, O), action (rows, A)."""
-    worlds, frames = np.nonzero(rings.flags[learner] & TRANSITION)
-    chosen = np.random.default_rng(derived_seed(env_steps, "evaluation")).integers(0, len(worlds), HISTOGRAM_ROWS)
-    at = (learner, worlds[chosen], frames[chosen])
+    envs, frames = np.nonzero(rings.flags[learner] & TRANSITION)
+    chosen = np.random.default_rng(derived_seed(env_steps, "evaluation")).integers(0, len(envs), HISTOGRAM_ROWS)
+    at = (learner, envs[chosen], frames[chosen])
     return rings.obs[at], rings.action[at]

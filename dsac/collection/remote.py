@@ -290,7 +290,7 @@ def reason(error: Exception) -> str:
 
 def block_bytes(config: TrainConfig, spec: EnvSpec) -> int:
     """The size of a block of one collector; on-policy, of all of them."""
-    steps = max(config.ray.block_steps, getattr(config.algo, "horizon", 1))
+    steps = max(config.ray.block_steps, config.algo.steps_per_block())
     row = 4 * (2 * spec.obs_dim + spec.action_dim + 1) + 3
     return int(steps * config.learners * config.algo.num_envs * row)
 

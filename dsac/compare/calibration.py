@@ -158,11 +158,10 @@ def single_learner(config: Any, env: EnvConfig, learner: int, state: Mapping[str
 
     from dsac.algorithms import load as load_algorithm
     from dsac.collection.worlds import make_worlds
-    from dsac.evaluation.critic_predictions import critics_of
 
     spec = make_worlds(env, 1, 0, "unit", 1).spec
     algorithm = load_algorithm(config.algo.name)(spec, config.algo, [config.seeds[learner]])
-    if critics_of(algorithm) is None:
+    if algorithm.critic_network() is None:
         raise ConfigError(f"algo={config.algo.name} has no critics that this command can ask")
     try:
         for name, tensor in algorithm.state_dict().items():
@@ -178,11 +177,11 @@ def returns_from_states(algorithm: Algorithm, env: EnvConfig, horizon: int, seed
     import torch
 
     from dsac.collection.worlds import make_worlds
-    from dsac.evaluation.critic_predictions import is_random, predict
+    from dsac.evaluation.critic_predictions import predict
     from dsac.seeding import derived_seed
 
     generator = torch.Generator().manual_seed(derived_seed(seed, "evaluation", 1))
-    samples = SAMPLES if is_random(algorithm) else 1
+    samples = SAMPLES if algorithm.random_policy else 1
     worlds = make_worlds(env, STATES, derived_seed(seed, "evaluation", 1), "unit")
     obs, action, states = visited(algorithm, worlds, generator)
     worlds.close()
@@ -213,14 +212,12 @@ def visited(
     """A random one of the first steps of each world under the policy: obs (N, O), the action drawn there, its state."""
     import torch
 
-    from dsac.evaluation.critic_predictions import sample_return
-
     times = torch.randint(FIRST_STEPS, (worlds.num_envs,), generator=generator).numpy()
     kept: dict[str, Any] = {}
     obs_at, action_at = np.zeros_like(worlds.observe()), np.zeros((worlds.num_envs, worlds.spec.action_dim), np.float32)
     for time in range(times.max() + 1):
         obs = worlds.observe()
-        action = sample_return(algorithm, torch.from_numpy(obs)[None], noise(worlds, generator))[0][0].numpy()
+        action = algorithm.sample_action(torch.from_numpy(obs)[None], noise(worlds, generator))[0][0].numpy()
         if (due := np.flatnonzero(times == time)).size:
             obs_at[due], action_at[due] = obs[due], action[due]
             for key, value in worlds.state_dict().items():
@@ -240,15 +237,14 @@ def played_on(algorithm: Algorithm, worlds: VecEnv, action: NDArray[np.float32],
     """
     import torch
 
-    from dsac.evaluation.critic_predictions import critics_of, sample_return
     from dsac.nn.networks import MLP
 
-    gamma, steps = algorithm.config.gamma, getattr(algorithm.config, "n_step", 1)
+    gamma, steps = algorithm.config.gamma, algorithm.n_step
     total, running = np.zeros(worlds.num_envs), np.ones(worlds.num_envs, bool)
-    from_state = isinstance(critics_of(algorithm), MLP)
+    from_state = isinstance(algorithm.critic_network(), MLP)
     for time in range(horizon):
         if time > 0 or from_state:
-            drawn, soft = sample_return(algorithm, torch.from_numpy(worlds.observe())[None], noise(worlds, generator))
+            drawn, soft = algorithm.sample_action(torch.from_numpy(worlds.observe())[None], noise(worlds, generator))
             action = drawn[0].numpy()
             if soft is not None and time % steps == 0:
                 total += np.where(running, gamma**time * soft[0].numpy(), 0)

@@ -15,7 +15,10 @@ class Rollout:
 
     minibatch_size: rows of one learner in a minibatch.
     seeds: one run seed a learner; learner k is shuffled as a Rollout with that seed alone would shuffle it.
+    frames: none, its state is small.
     """
+
+    frames = None
 
     def __init__(self, epochs: int, minibatch_size: int, seeds: Sequence[int]) -> None:
         if min(epochs, minibatch_size, len(seeds)) < 1:
@@ -23,6 +26,10 @@ class Rollout:
         self._epochs, self._minibatch_size = epochs, minibatch_size
         self._generators = [torch.Generator().manual_seed(derived_seed(seed, "replay")) for seed in seeds]
         self._block: Any = None
+
+    def describe(self) -> str:
+        """The name, for the line that a run begins with."""
+        return "rollout"
 
     def add(self, block: Any, counts: bool = True) -> None:
         """Keep this block, not a copy, in place of the one before; counts=False makes no update due for it.

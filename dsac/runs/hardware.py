@@ -1,7 +1,7 @@
-"""What a run makes of the machine it is on: the device, the threads, and how its updates are run.
+"""What a run uses of its machine: the device, the threads, and how its updates are run.
 
-`resolve_hardware` turns every `auto` and null into a definite value; these are saved with the run, so that a resume
-repeats them.
+`resolve_hardware` replaces every `auto` and null by a definite value. The values are saved with the run, so that a
+resumed run uses the same.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dsac import compiler_cache
 from dsac.errors import ConfigError
 from dsac.schema.run_config import TrainConfig
 
-WORTH_COMPILING = 10_000  # updates that win back the half minute of a first compilation
+WORTH_COMPILING = 10_000  # updates after which the first compilation, 30 s, has paid
 SMALL_LAYER = 32_768  # rows x width below which a second thread costs more than it gains
 
 
 def resolve_hardware(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
-    """The config with device, threads and accelerate decided, and what the user should hear about it.
+    """The config with device, threads and accelerate decided, and remarks for the user, a line each.
 
-    Raises ConfigError where the machine lacks what the config demands.
+    Raises ConfigError where this machine lacks what the config asks for.
     """
     device, cores, remarks = device_for(config), available_cores(), []
     mode = config.accelerate
@@ -38,7 +38,7 @@ def resolve_hardware(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     if mode == "graph" and device != "cuda":
         raise ConfigError("accelerate=graph needs device=cuda; on the CPU accelerate=compile is the fastest")
     if config.overlap and device != "cuda":
-        raise ConfigError("overlap=true needs device=cuda: on the CPU the worlds and the updates share the cores")
+        raise ConfigError("overlap=true needs device=cuda: on the CPU the environments and the updates share the cores")
     if config.precision == "tf32" and device != "cuda":
         raise ConfigError("precision=tf32 needs device=cuda; a CPU offers float32 and bfloat16")
     if config.precision == "bfloat16" and device == "cpu" and not fast_bfloat16():
@@ -54,38 +54,38 @@ def resolve_hardware(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
 
 
 def set_up(config: TrainConfig) -> None:
-    """Give torch its threads and its precision for products. The engine takes its threads where worlds are made."""
+    """Set torch's threads and the precision of its products. The engine is told its threads when it is built."""
     torch.set_num_threads(torch_threads(config))
     if config.device == "cuda":
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
 
 
 def torch_threads(config: TrainConfig) -> int:
-    """One thread for small layers, else `threads`: below some size the threads wait longer than they work."""
-    rows: int = getattr(config.algo, "batch_size", 0) or getattr(config.algo, "minibatch_size", 1)
+    """Threads for torch: one where the layers are so small that a second only waits, else `threads`."""
     widest = max(config.algo.hidden_sizes, default=1)
-    return 1 if rows * widest * config.learners < SMALL_LAYER else config.threads or available_cores()
+    small = config.algo.rows_per_update() * widest * config.learners < SMALL_LAYER
+    return 1 if small else config.threads or available_cores()
 
 
 def describe(config: TrainConfig) -> str:
-    """What was chosen, in a few words."""
+    """Device, acceleration, precision and threads, for the line that a run begins with."""
     return f"{config.device}, {config.accelerate}, {config.precision}, {config.threads} of {available_cores()} cores"
 
 
 def device_for(config: TrainConfig) -> str:
-    """The device asked for; auto takes CUDA where there is one. Raises ConfigError for CUDA that is not there."""
+    """The device to use; auto takes CUDA where there is one. Raises ConfigError where CUDA is asked for and missing."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no CUDA device here; use device=cpu")
     return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def missing_compiler(device: str) -> str | None:
-    """What keeps updates from being compiled here, in words; None if nothing does."""
+    """Why updates cannot be compiled on this machine; None where they can."""
     if device == "cuda":
         from torch.utils._triton import has_triton
 
