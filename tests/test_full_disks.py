@@ -93,8 +93,7 @@ def test_a_disk_that_stays_full_ends_with_what_is_safe(
             if trainer.env_steps == 200:
                 disk.before = failing(DURABLE)
 
-        monkeypatch.setattr("dsac.train.run_session", with_tasks([fill]))
-        assert main(small_words(runs)) == exit_codes.STORAGE
+        assert exit_codes.with_exit_code(lambda: start(small_words(runs), [fill]).exit_code) == exit_codes.STORAGE
     said = capsys.readouterr().err
     assert "step 232 is safe; resume from there" in said
     run = only_run(runs)
@@ -127,8 +126,7 @@ def test_what_no_time_mends_is_not_tried_again(
             if trainer.env_steps == 90:
                 disk.before = refuse
 
-        monkeypatch.setattr("dsac.train.run_session", with_tasks([fail_once]))
-        assert main(small_words(runs)) == end
+        assert exit_codes.with_exit_code(lambda: start(small_words(runs), [fail_once]).exit_code) == end
     line = capsys.readouterr().err
     assert os.strerror(code) in line
     assert said in line
@@ -146,19 +144,11 @@ def test_a_file_in_the_place_of_a_folder_ends_the_run(
             folder.rename(tmp_path / "aside")
             folder.write_text("a letter")
 
-    monkeypatch.setattr("dsac.train.run_session", with_tasks([spoil]))
-    assert main(small_words(tmp_path)) == exit_codes.STORAGE
+    assert exit_codes.with_exit_code(lambda: start(small_words(tmp_path), [spoil]).exit_code) == exit_codes.STORAGE
     said = capsys.readouterr().err
     assert "learner-0: a link or a file, where the run keeps a folder of its own: move it away" in said
     assert "trying again" not in said
     assert (only_run(tmp_path) / "learner-0").read_text() == "a letter"
-
-
-def with_tasks(tasks: list[Any]) -> Any:
-    """run_session with tasks of a test's own."""
-    from dsac.train import run_session
-
-    return lambda config, run, _, bar, stopping: run_session(config, run, tasks, bar, stopping)
 
 
 def test_a_full_disk_costs_curves_and_they_are_counted(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

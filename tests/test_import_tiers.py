@@ -112,7 +112,13 @@ TIERS = [
         "dsac.tune.search_space",
         "dsac.tune.study_record",
     ],
-    ["dsac.collection.ray_cluster", "dsac.runs.run_files", "dsac.runs.record"],
+    [
+        "dsac.collection.ray_cluster",
+        "dsac.runs.full_disk",
+        "dsac.runs.record",
+        "dsac.runs.run_files",
+        "dsac.runs.saved_state",
+    ],
     [
         "dsac.collection.remote_worker",
         "dsac.compare.overrides",
@@ -135,6 +141,7 @@ TIERS = [
     [
         "dsac.collection.remote",
         "dsac.callbacks.evaluator",
+        "dsac.runs.outcome",
         "dsac.compare.groups",
         "dsac.bench.environments",
         "dsac.bench.replay",

@@ -21,7 +21,7 @@ from dsac.persistence.lock import RunLock, held_elsewhere
 from dsac.schema import files
 from dsac.sweep import find_runs, ray_launcher, runner, worker
 from dsac.sweep.plan import Planned
-from dsac.train import main, run_session
+from dsac.train import main, start
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_links_in_a_studys_folder_are_not_followed(tmp_path: Path, outside: Path
 
 @pytest.mark.parametrize("how", ["deleted", "renamed"])
 def test_a_run_folder_that_goes_ends_the_run_and_is_not_made_again(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a traceback, hours of training that cannot be saved, and a stub of a folder that looks like a run."""
 
@@ -216,17 +216,13 @@ def test_a_run_folder_that_goes_ends_the_run_and_is_not_made_again(
             else:
                 only_run(tmp_path / "runs").rename(tmp_path / "elsewhere")
 
-    def with_task(config: Any, run: Any, _: Any, bar: Any, stopping: Any) -> Any:
-        return run_session(config, run, [go], bar, stopping)
-
-    monkeypatch.setattr("dsac.train.run_session", with_task)
-    assert main(small_words(tmp_path / "runs")) == exit_codes.STORAGE
+    words = small_words(tmp_path / "runs")
+    assert exit_codes.with_exit_code(lambda: start(words, [go]).exit_code) == exit_codes.STORAGE
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "warning", "Trace"))]
     assert "is gone" in line
     assert "resume=<its new place>" in line
     assert not list(tmp_path.glob("runs/*/*/*"))
     if how == "renamed":
-        monkeypatch.undo()
         assert main([f"resume={tmp_path / 'elsewhere'}"]) == exit_codes.FINISHED
 
 

@@ -225,7 +225,7 @@ def test_the_level_of_a_resume_is_stated(run: Path, tmp_path: Path, capsys: pyte
     assert "threads was 7, is 1" in line
     now = {"device": "cuda:0", "versions": {}}
     assert inexactness({}, now, False) == [
-        "its worlds cannot be saved, new episodes begin",
+        "its environments cannot be saved, new episodes begin",
         "a GPU may add in another order",
     ]
 

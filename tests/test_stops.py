@@ -43,7 +43,7 @@ class Phases:
         self.number, self.evaluating, self.warm = signal.SIGTERM, False, False
         self.sent = False
         self.taken = 0
-        score, gather = evaluator.score, Trainer.collect_block
+        score, collect_block = evaluator.score, Trainer.collect_block
 
         def scoring(*arguments: Any) -> Any:
             self.evaluating = True
@@ -52,13 +52,13 @@ class Phases:
             finally:
                 self.evaluating = False
 
-        def gathering(trainer: Trainer, act: Any, learning: bool) -> None:
+        def collecting(trainer: Trainer, act: Any, learning: bool) -> None:
             self.warm = not learning
-            gather(trainer, act, learning)
+            collect_block(trainer, act, learning)
             self.taken = trainer.warmup_env_steps + trainer.env_steps
 
         patch.setattr(evaluator, "score", scoring)
-        patch.setattr(Trainer, "gather", gathering)
+        patch.setattr(Trainer, "collect_block", collecting)
         patch.setattr(Engine, "step", self.counting(self.stepping, Engine.step))
         patch.setattr(Updater, "__call__", self.counting("update", Updater.__call__))
         for name in ("write_file", "publish", "sync"):

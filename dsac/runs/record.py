@@ -31,9 +31,9 @@ def config_hash(config: TrainConfig) -> str:
 
 
 def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | None) -> dict[str, Any]:
-    """What a reader needs to repeat a session: versions, revision, config, processor, threads. No names of hosts.
+    """What a reader needs to repeat a session: versions, revision, config, processor, threads. No host names.
 
-    env_steps, step: where it begins, without the warm-up and with it; step None for a new run.
+    env_steps, step: where it begins, the warm-up not counted and counted; step None for a new run.
     """
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -55,7 +55,7 @@ def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | N
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """The sessions of a run, oldest first; none where run.json is missing or damaged, since training needs none."""
+    """The sessions of a run, oldest first; none where run.json is missing or damaged, since training can do without."""
     try:
         found = read_json(run / "run.json")
     except FileError:
@@ -63,24 +63,24 @@ def read(run: Path) -> list[dict[str, Any]]:
     return found["sessions"] if misfit(found, {"sessions": [SESSION]}) is None else []
 
 
-def record(run: Path, session: Mapping[str, Any]) -> None:
-    """Append a session."""
+def begin(run: Path, session: Mapping[str, Any]) -> None:
+    """Add the entry of a session that begins."""
     write(run, [*read(run), dict(session)])
 
 
-def record_end(run: Path, code: int | None, env_steps: int) -> None:
-    """Say how the present session ended; no code where a defect ended it."""
-    *earlier, present = read(run) or [{}]
-    write(run, [*earlier, {**present, "ended": {"exit_code": code, "env_steps": env_steps}}])
+def end(run: Path, code: int | None, env_steps: int) -> None:
+    """Add to the newest entry how its session ended: exit code None where a defect of the program ended it."""
+    *earlier, newest = read(run) or [{}]
+    write(run, [*earlier, {**newest, "ended": {"exit_code": code, "env_steps": env_steps}}])
 
 
 def write(run: Path, sessions: list[dict[str, Any]]) -> None:
-    """Replace run.json."""
+    """Replace run.json by one with these sessions."""
     atomic.write_text(run / "run.json", json.dumps({"sessions": sessions}, indent=2))
 
 
 def refuse_crash_loop(run: Path, step: int, most: int) -> None:
-    """Raise CrashLoop if the last `most` resumes all began at this step and none of them ended as it should."""
+    """Raise CrashLoop if the last `most` resumes all began at this step and none ended with exit code 0 or 75."""
     idle = 0
     for session in reversed(read(run)[1:]):
         if session.get("at_step") != step or session.get("ended", {}).get("exit_code") in GRACEFUL:
@@ -89,13 +89,16 @@ def refuse_crash_loop(run: Path, step: int, most: int) -> None:
     if idle >= most:
         raise CrashLoop(
             f"{run} was resumed {idle} times at step {step:,} and got no further: see what the last session wrote, "
-            f"{run / 'stacks.log'} too; once the cause is mended, resumes_without_progress={idle + 1} goes on"
+            f"and {run / 'stacks.log'}; once the cause is removed, resumes_without_progress={idle + 1} goes on"
         )
 
 
-def inexactness(before: Mapping[str, Any], now: Mapping[str, Any], exact_worlds: bool) -> list[str]:
-    """Why a resumed run may not be bit for bit the run that was never stopped; empty where it is."""
-    reasons = [] if exact_worlds else ["its worlds cannot be saved, new episodes begin"]
+def inexactness(before: Mapping[str, Any], now: Mapping[str, Any], exact_envs: bool) -> list[str]:
+    """Why a resumed run may differ from the run that was never stopped; empty where it is bit for bit the same.
+
+    before, now: the facts of the session before and of this one. exact_envs: whether all environments were restored.
+    """
+    reasons = [] if exact_envs else ["its environments cannot be saved, new episodes begin"]
     if str(now["device"]).startswith("cuda"):
         reasons.append("a GPU may add in another order")
     versions = before.get("versions", {})

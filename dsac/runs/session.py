@@ -1,204 +1,231 @@
-"""A session, from opening a run (new or resumed) to the last lines: what train.py needs around the training itself."""
+"""A session of a run: everything around the training itself, opened in order and closed the other way round."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import shlex
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import torch
+
+from dsac.callbacks.checkpointer import Checkpointer
 from dsac.callbacks.divergence import DivergenceCheck
+from dsac.callbacks.evaluator import Evaluator, Histograms
+from dsac.callbacks.logger import Logger
+from dsac.callbacks.reward_size import RewardSizeWatch
 from dsac.callbacks.watchdog import Watchdog
 from dsac.cli.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
-from dsac.config import to_tree
-from dsac.errors import CheckpointError
+from dsac.cli.progress import ProgressBar
+from dsac.cli.signals import Stopping
+from dsac.config import remark, to_tree
+from dsac.evaluation import film
+from dsac.export.on_new_best import ExportOnNewBest, check_settings
 from dsac.persistence import checkpoint
 from dsac.persistence.lock import RunLock
 from dsac.persistence.replay_segments import Archive, Log
-from dsac.runs import folder, hardware, record
+from dsac.runs import folder, hardware, record, saved_state
+from dsac.runs.fine_tuning import take_weights
+from dsac.runs.full_disk import full_disk_explained
+from dsac.runs.outcome import Outcome, outcome_of_finished, print_outcome
+from dsac.runs.parts import build, scoring_envs
 from dsac.runs.resume import learned_otherwise
+from dsac.runs.saved_state import SavedState
 from dsac.schema import files
-from dsac.schema.importing import modules_named
-from dsac.schema.plain_data import array_misfit, misfit
 from dsac.schema.plain_text import on_screen, warn
 from dsac.schema.run_config import TrainConfig
-from dsac.schema.validate import command
-from dsac.trainer import Trainer
-from envs.contract import EnvironmentFault
+from dsac.trainer import Callback, Trainer, every
+from envs.contract import VecEnv
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a session ended.
+class Session:
+    """A new run, or one that goes on, ready to be trained: `with session: session.trainer.run(); session.finish()`.
 
-    run                 the run folder
-    env_steps, updates  steps and gradient steps of one learner, over all sessions
-    scores              the latest evaluation's mean return of each learner; empty before the first
-    exit_code           0 finished, 75 stopped and resumable
+    Entering it builds the trainer, restores what was saved, opens the run folder and adds the callbacks. Leaving it
+    closes all that was opened, also when entering fails half-way, and records how the session ended.
+
+    config   the settings, with device, threads and accelerate decided
+    resumed  the folder of the run that goes on; None for a new one
+    run      the run folder, once entered
+    trainer  once entered: in the state to go on from, with its callbacks and then the user's
     """
 
     run: Path
-    env_steps: int
-    updates: int
-    scores: tuple[float, ...]
-    exit_code: int
+    trainer: Trainer
+    evaluator: Evaluator
+    checkpointer: Checkpointer
 
+    def __init__(
+        self,
+        config: TrainConfig,
+        resumed: Path | None,
+        callbacks: Sequence[Callback] = (),
+        bar: ProgressBar | None = None,
+        stopping: Stopping | None = None,
+    ) -> None:
+        """Raises ConfigError where this machine lacks what the config asks for."""
+        self.config, self.remarks = hardware.resolve_hardware(config)
+        self.resumed, self.callbacks = resumed, callbacks
+        self.bar, self.stopping = bar or ProgressBar(config.algo.name), stopping or Stopping()
+        self.opened = ExitStack()
 
-def finished(run: Path, config: TrainConfig) -> Outcome | None:
-    """What a run came to that has nothing left to do, None where it has."""
-    try:
-        _, manifest = checkpoint.read(checkpoint.committed(run / "checkpoints")[-1])
-    except (CheckpointError, IndexError):
-        return None  # the reasons come when it is read
-    if misfit(manifest, {"env_steps": int, "updates": int, "scores": [float], "evaluation_owed": bool}):
-        return None  # of a release that did not say all of it, or not whole
-    if manifest["env_steps"] < config.total_env_steps or manifest["evaluation_owed"]:
-        return None
-    print(f"{run} is finished: {manifest['env_steps']:,} env steps; a larger total_env_steps continues it")
-    return Outcome(run, manifest["env_steps"], manifest["updates"], tuple(manifest["scores"]), FINISHED)
+    def already_finished(self) -> Outcome | None:
+        """The outcome of a resumed run that has nothing left to do, after a line that says so; else None."""
+        return outcome_of_finished(self.resumed, self.config.total_env_steps) if self.resumed else None
 
+    def __enter__(self) -> Self:
+        """Raises CrashLoop, Locked, CheckpointError, ConfigError, OSError, and what an environment raises."""
+        with self.opened:  # closes what is open where one of these fails
+            saved = self.load()
+            envs_for_scores = self.build(saved)
+            facts = record.facts(self.config, torch.get_num_threads(), saved.env_steps, saved.step)
+            self.restore(saved, facts)
+            self.stopping.attend(self.trainer)
+            watchdog = self.open_run(saved, facts)
+            self.add_callbacks(saved, facts, envs_for_scores, watchdog)
+            self.opened = self.opened.pop_all()
+        return self
 
-def load_checkpoint(
-    run: Path | None, config: TrainConfig, stack: ExitStack
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The state that a run continues from and its manifest, the run locked; no state, and an empty manifest, for None.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self.opened.__exit__(kind, error, trace)
 
-    Damaged checkpoints are named and passed over. Raises CrashLoop, Locked, CheckpointError, OSError.
-    """
-    stack.push(lambda kind, error, trace: explain_full_disk(run or Path(config.runs), error))
-    if run is None:
-        return None, {"env_steps": 0, "step": None, "config": None}
-    files.refuse_linked_folders(run)
-    stack.enter_context(closing(RunLock(run)))
-    state, manifest, reasons = checkpoint.newest(run / "checkpoints", checkpoint.RUN)
-    counts = {len(state["logger"]["curves"]), len(state["trainer"]["collector"]["finished"])}
-    best = state["evaluator"]["best"].keys()
-    if counts != {config.learners} or best - {str(learner) for learner in range(config.learners)}:
-        raise CheckpointError(f"{run}: its newest checkpoint is not one of {config.learners} learners")
-    for reason in reasons:
-        warn(f"a damaged checkpoint was moved aside: {reason}")
-    record.refuse_crash_loop(run, manifest["step"], config.resumes_without_progress)
-    return state, {"config": None} | manifest
+    def finish(self) -> None:
+        """Save the end of the training. Raises OSError where the disk does not take it."""
+        self.checkpointer.finish(self.trainer)
 
+    def print_outcome(self) -> Outcome:
+        """Print where the results are and what to type next; the outcome."""
+        return print_outcome(self.run, self.config, self.trainer, self.exit_code)
 
-def explain_full_disk(place: Path, error: BaseException | None) -> bool:
-    """Say of a full disk, beside the file that met it, what is safe and what to do; lets an error pass.
+    @property
+    def exit_code(self) -> int:
+        """0 finished, 75 stopped with steps or an evaluation left to do."""
+        return RESUMABLE if self.trainer.stop_reason and not self.complete else FINISHED
 
-    `place` is a run, or where a new one would have been. Raises OSError.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        saved = checkpoint.committed(place / "checkpoints")
-        step = int(saved[-1].name.removeprefix(checkpoint.PREFIX)) if saved else 0
-        safe = f"step {step:,} is safe, resume={place} goes on from it" if saved else "nothing is saved yet"
-        advice = "make room" if saved else "make room or set runs= to another disk"
-        raise OSError(f"{error}; {free_megabytes(place)} MB are free: {advice}; {safe}") from error
-    return False
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are taken and the last evaluation is made."""
+        return self.trainer.finished and not self.evaluator.owed
 
+    def load(self) -> SavedState:
+        """Lock the run that goes on and read its newest checkpoint."""
+        config, run = self.config, self.resumed
+        self.opened.enter_context(full_disk_explained(run or Path(config.runs)))
+        if run is None:
+            return SavedState()
+        files.refuse_linked_folders(run)
+        self.opened.enter_context(closing(RunLock(run)))
+        saved = saved_state.load(run, config.learners)
+        assert saved.step is not None
+        record.refuse_crash_loop(run, saved.step, config.resumes_without_progress)
+        return saved
 
-def free_megabytes(place: Path) -> str:
-    """Room on the disk of a path that may not be there yet."""
-    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-    return f"{shutil.disk_usage(there).free / 1e6:,.0f}"
+    def build(self, saved: SavedState) -> VecEnv:
+        """Build the trainer; the environments for scores."""
+        config = self.config
+        for line in filter(None, [remark(config), *self.remarks]):
+            warn(line)
+        self.trainer = build(config)
+        for env in self.trainer.collector.envs:
+            self.opened.callback(env.close)
+        envs_for_scores = scoring_envs(config)
+        self.opened.callback(envs_for_scores.close)
+        if config.eval.video:
+            film.check(envs_for_scores)
+        check_settings(config, envs_for_scores.spec)
+        return envs_for_scores
 
+    def restore(self, saved: SavedState, facts: dict[str, Any]) -> None:
+        """Give the trainer its saved state, or the weights of the run that a new one starts from."""
+        if saved.state is not None:
+            saved_state.restore(self.trainer, saved.state["trainer"])
+        elif self.config.init_from:
+            facts["init_from"] = take_weights(self.trainer.algorithm, Path(self.config.init_from))
 
-def open_run(
-    config: TrainConfig,
-    resumed: Path | None,
-    facts: dict[str, Any],
-    before: Mapping[str, Any] | None,
-    trainer: Trainer,
-    stack: ExitStack,
-) -> tuple[Path, Watchdog]:
-    """The folder of the run with this session on record, and who watches over it; a line says where and what it is.
+    def open_run(self, saved: SavedState, facts: Mapping[str, Any]) -> Watchdog:
+        """Open the run folder, put this session on record and say so on the screen; the watchdog of the session."""
+        self.run = run = self.resumed or folder.create(self.config)
+        if self.resumed is None:
+            self.opened.enter_context(closing(RunLock(run)))
+        earlier = record.read(run)
+        folder.save_config(run, self.config)
+        record.begin(run, facts)
+        self.opened.enter_context(self.end_recorded())
+        watchdog = self.opened.enter_context(closing(Watchdog(run / "stacks.log", self.config.stall_seconds)))
+        self.stopping.last_words = watchdog.write
+        where = f"resumed {run} at {saved.env_steps:,} env steps" if self.resumed else f"run {run}"
+        machine, memory = hardware.describe(self.config), self.trainer.memory.describe()
+        print(on_screen(f"{where}  ({machine}, {memory})"), flush=True)
+        if self.resumed:
+            reasons = [f"{key} was changed" for key in learned_otherwise(saved.config or {}, self.config)]
+            exact_envs = all(env.exact_state for env in self.trainer.collector.envs)
+            reasons += record.inexactness(earlier[-1] if earlier else {}, facts, exact_envs)
+            level = "bit for bit the run that was never stopped"
+            print(on_screen(f"not {level}: {'; '.join(reasons)}") if reasons else f"from here on {level}", flush=True)
+        return watchdog
 
-    before: the settings that a resumed run was saved with.
-    """
-    run = resumed or folder.create(config)
-    if resumed is None:
-        stack.enter_context(closing(RunLock(run)))
-    earlier = record.read(run)
-    folder.save_config(run, config)
-    record.record(run, facts)
-    stack.push(lambda kind, error, trace: record_end(run, trainer, error))
-    watchdog = stack.enter_context(closing(Watchdog(run / "stacks.log", config.stall_seconds)))
-    where = f"run {run}" if resumed is None else f"resumed {run} at {facts['at_env_steps']:,} env steps"
-    print(on_screen(f"{where}  ({hardware.describe(config)}, {describe(trainer.memory)})"), flush=True)
-    if resumed:
-        exact = all(env.exact_state for env in trainer.collector.envs)
-        reasons = [f"{key} was changed" for key in learned_otherwise(before or {}, config)]
-        reasons += record.inexactness(earlier[-1] if earlier else {}, facts, exact)
-        level = "bit for bit the run that was never stopped"
-        print(on_screen(f"not {level}: {'; '.join(reasons)}") if reasons else f"from here on {level}", flush=True)
-    return run, watchdog
+    @contextlib.contextmanager
+    def end_recorded(self) -> Iterator[None]:
+        """Within this block the session goes on; then run.json says how it ended, if the disk takes it."""
+        code: int | None = None
+        try:
+            yield
+            code = self.exit_code
+        except BaseException as error:
+            code = code_of(error) if isinstance(error, Exception) else INTERRUPTED
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                record.end(self.run, code, self.trainer.env_steps)
 
+    def add_callbacks(
+        self, saved: SavedState, facts: Mapping[str, Any], envs_for_scores: VecEnv, watchdog: Watchdog
+    ) -> None:
+        """Make the callbacks, restore them and give them to the trainer; save a run that is new or was changed."""
+        run, config, trainer = self.run, self.config, self.trainer
+        logger = Logger(run, config, facts, self.bar, None if saved.state is None else saved.state["logger"])
+        self.opened.callback(logger.close)
+        self.evaluator = Evaluator(run, envs_for_scores, config.eval.episodes, logger, config.eval.video, watchdog)
+        if saved.state is not None:
+            self.evaluator.load_state_dict(saved.state["evaluator"])
+        exports = ExportOnNewBest(run, config)
+        self.opened.callback(lambda: exports.close(self.complete))
+        archive = self.open_archive(saved)
+        manifest = {"versions": facts["versions"], "architecture": facts["architecture"], "config": to_tree(config)}
+        divergence_check = DivergenceCheck(run, trainer, manifest)
+        self.opened.push(divergence_check.leave)
+        trainer.inspect = divergence_check.after_update
+        self.checkpointer = Checkpointer(
+            run, self.evaluator, logger, divergence_check, config.keep_checkpoints, manifest, archive, saved.step
+        )
+        trainer.callbacks += [
+            watchdog,
+            divergence_check,
+            logger.show,
+            self.checkpointer.after_block,
+            every(config.log_every_env_steps, divergence_check.look_at_learners),
+            every(config.log_every_env_steps, logger),
+            every(config.log_every_env_steps, RewardSizeWatch()),
+            every(config.eval_every_env_steps, self.evaluator),
+            every(config.eval_every_env_steps, Histograms(logger)),
+            every(config.checkpoint_every_env_steps, self.checkpointer),
+            every(config.eval_every_env_steps, exports),
+            *self.callbacks,
+        ]
+        if saved.config != manifest["config"]:
+            self.checkpointer.begin(trainer)  # shows at once that the disk takes it, and keeps what was declared
+        if self.evaluator.owed:
+            self.evaluator(trainer)
 
-def record_end(run: Path, trainer: Trainer, error: BaseException | None) -> bool:
-    """Put down how the session ended, if the disk takes it; lets an error pass."""
-    code: int | None = RESUMABLE if trainer.stop_reason and not trainer.finished else FINISHED
-    if error is not None:
-        code = code_of(error) if isinstance(error, Exception) else INTERRUPTED
-    with contextlib.suppress(OSError):
-        record.record_end(run, code, trainer.env_steps)
-    return False
-
-
-def archive_of(run: Path, memory: Any, state: Mapping[str, Any] | None, stack: ExitStack) -> Archive | None:
-    """Where the frames of a replay go on disk; None for a memory that has none."""
-    if not hasattr(memory, "frames"):
-        return None
-    frames = state["trainer"]["memory"]["frames"] if state else None
-    archive = Archive(
-        run / "checkpoints" / checkpoint.SEGMENTS, memory.frames, frames if isinstance(frames, Log) else None
-    )
-    stack.callback(archive.close)
-    return archive
-
-
-def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put the parts back where they stood. Raises CheckpointError where one does not fit its place."""
-    if wrong := array_misfit(state["algorithm"], trainer.algorithm.state_dict()):
-        raise CheckpointError(f"the algorithm in the checkpoint does not fit the settings of its run: {wrong}")
-    try:
-        trainer.load_state_dict(state)
-    except (EnvironmentFault, CheckpointError):
-        raise
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CheckpointError(f"the checkpoint does not fit the settings of its run: {reason}") from error
-
-
-def divergence_check(run: Path, trainer: Trainer, facts: dict[str, Any], stack: ExitStack) -> DivergenceCheck:
-    """A divergence over what the trainer learns and collects."""
-    divergence = DivergenceCheck(run, trainer, facts)
-    stack.push(divergence.leave)
-    trainer.inspect = divergence.after_update
-    return divergence
-
-
-def print_summary(run: Path, config: TrainConfig, trainer: Trainer, owed: bool) -> Outcome:
-    """The last lines: where the results are, what to type next."""
-    tree = to_tree(config)
-    outcome = partial(Outcome, run, trainer.env_steps, trainer.updates, tuple(trainer.scores))
-    if trainer.stop_reason and (owed or not trainer.finished):
-        words = [f"{key}={value}" for key, value in modules_named(tree).items()]
-        print(f"stopped ({trainer.stop_reason}) and saved at {trainer.env_steps:,} env steps in {run}")
-        print(f"next: {command('train', [f'resume={run}', *words])}")
-        return outcome(RESUMABLE)
-    words = [f"{key}={value}" for key, value in modules_named(tree, uses=("env",)).items()]
-    done = f"{trainer.env_steps:,} env steps, {trainer.updates:,} updates"
-    last = f"{trainer.scores[0]:,.1f}" if trainer.scores else "none"
-    print(f"finished {done}; last evaluation {last}; results in {run}")
-    score, curves = command("evaluate", [f"run={run}", *words]), shlex.join(["tensorboard", "--logdir", str(run)])
-    print(f"next: {score}    curves: {curves}")
-    return outcome(FINISHED)
-
-
-def describe(memory: Any) -> str:
-    """The memory in a few words, where it has them."""
-    return str(memory.describe()) if hasattr(memory, "describe") else type(memory).__name__.lower()
+    def open_archive(self, saved: SavedState) -> Archive | None:
+        """The writer of the frames of a replay; None for a memory without."""
+        frames = self.trainer.memory.frames
+        if frames is None:
+            return None
+        found = saved.state["trainer"]["memory"]["frames"] if saved.state else None
+        segments = self.run / "checkpoints" / checkpoint.SEGMENTS
+        return self.opened.enter_context(closing(Archive(segments, frames, found if isinstance(found, Log) else None)))
