@@ -1,6 +1,6 @@
-"""From a command line to frozen, checked values; all that is wrong is said at once, before a file is made.
+"""From overrides on the command line to frozen, checked values; everything wrong is reported at once, before any file.
 
-Hydra composes conf/, a strict loader turns the tree into the dataclasses of train.py's config and of the algorithm.
+Hydra composes conf/; `load` turns the tree into a TrainConfig, which holds the algorithm's own Config.
 Values are data: nothing in them is resolved, imported or run.
 """
 
@@ -54,8 +54,8 @@ def refuse_shadowed_envs() -> None:
 def compose(overrides: Sequence[str], problems: list[str] | None = None) -> dict[str, Any]:
     """key=value overrides -> the plain tree of conf/train.yaml with the groups chosen and the values set.
 
-    What is malformed, unknown or ambiguous is left out of the tree and noted in `problems`, with the nearest name, for
-    `load` to report beside what it finds; without such a list ConfigError is raised here.
+    What is malformed, unknown or ambiguous is left out of the tree and added to `problems`, with the nearest name, so
+    that `load` reports it with what it finds itself. Raises ConfigError where no list is given.
     """
     if problems is None:
         tree = compose(overrides, problems := [])
@@ -93,14 +93,14 @@ def compose(overrides: Sequence[str], problems: list[str] | None = None) -> dict
 
 
 def experiment_named(given: Mapping[str, str]) -> str | None:
-    """The recipe of the override experiment=, or that of conf/train.yaml; None for none."""
+    """The recipe that experiment= names, or else conf/train.yaml; None for none."""
     default = yaml.safe_load((conf_folder() / "train.yaml").read_text())["experiment"]
     name = given.get("experiment", default)
     return None if name in (None, "null") else str(name)
 
 
 def recipe_named(given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    """The recipe of the override experiment=, or nothing. A module of the user's own must be named beside it."""
+    """The recipe that experiment= names; empty for none. A module that it imports must be in `given` too."""
     name = experiment_named(given)
     if name is None:
         return {}
@@ -181,7 +181,7 @@ def unknown_choice(group: str, name: str) -> str | None:
 
 
 def env_problem(env: EnvConfig) -> str | None:
-    """What is wrong with a task, a Gymnasium id or a robot of one's own, or None; no world is built."""
+    """What is wrong with a task, a Gymnasium id or a robot of the user's own, or None; no environment is built."""
     import envs
     from envs.contract import UnsuitableEnvironment
 
@@ -219,7 +219,7 @@ def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
-    """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with every problem, those given too."""
+    """A composed or saved tree -> a checked TrainConfig. Raises ConfigError with all problems, those given first."""
     found = list(problems)
     tree = {key: copy.copy(value) for key, value in tree.items() if key not in ("resume", "allow_change")}
     algo = tree.get("algo")
@@ -231,7 +231,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
             else:
                 algo[key] = value
     for section in ("export", "ray"):
-        tree.setdefault(section, {})  # runs from before it was there
+        tree.setdefault(section, {})  # saved by a release without it
     sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig, "ray": RayConfig}
     if not isinstance(algo, dict):
         found.append(f"algo={brief(algo)} must be a section of keys")
@@ -253,7 +253,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
 
 
 def collect_problems(config: TrainConfig) -> list[str]:
-    """What does not fit together in who steps the worlds."""
+    """Contradictions between the settings that say where environments are stepped, a line each."""
     if config.collect == "local":
         given: dict[str, tuple[Any, Any]] = {"collectors": (config.collectors, 1)}
         for item in dataclasses.fields(RayConfig) if config.ray else ():
@@ -269,7 +269,7 @@ def collect_problems(config: TrainConfig) -> list[str]:
 
 
 def algorithm_schema(name: Any, problems: list[str]) -> type[Any] | None:
-    """The Config of an algorithm, or None with the reason noted."""
+    """The Config of an algorithm; None where there is none, the reason is added to `problems`."""
     from dsac.algorithms import load as load_algorithm
 
     try:
@@ -280,7 +280,7 @@ def algorithm_schema(name: Any, problems: list[str]) -> type[Any] | None:
 
 
 def remark(config: TrainConfig) -> str | None:
-    """One line about cadences and a warm-up beyond the budget, which is allowed but rarely meant; None otherwise."""
+    """A line on cadences or a warm-up longer than the budget, which is allowed but rarely meant; None without."""
     values = flat(to_tree(config))
     beyond = [f"{key}={values[key]}" for key in CADENCES if key in values and values[key] > config.total_env_steps]
     if not beyond:

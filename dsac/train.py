@@ -1,6 +1,6 @@
 """Train: python -m dsac.train env=Humanoid, or dsac.train(env="Humanoid") from Python.
 
-From the words of a command line to checked settings, and from these to a session that trains.
+Checks the overrides of the command line, composes the config, and trains in a session.
 """
 
 from __future__ import annotations
@@ -65,51 +65,52 @@ def train(*, callbacks: Sequence[Callback] = (), **settings: Any) -> Outcome:
     return start([as_word(key, value) for key, value in settings.items()], callbacks)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
-        print_help(words)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in arguments or "-h" in arguments:
+        print_help(arguments)
         return FINISHED
-    shown = [word for word in words if word.partition("=")[0] in ("--cfg", "-c")]
-    return with_exit_code(lambda: show_settings(words) if shown else start(words).exit_code)
+    overrides = [argument for index, argument in enumerate(arguments) if not is_cfg_flag(arguments, index)]
+    if len(overrides) < len(arguments):
+        return with_exit_code(lambda: print_settings(overrides))
+    return with_exit_code(lambda: start(overrides).exit_code)
 
 
-def show_settings(words: Sequence[str]) -> int:
-    """Print the settings that the words of a command line result in; returns the exit code."""
-    asked = [word for index, word in enumerate(words) if not is_cfg_flag(words, index)]
+def print_settings(overrides: Sequence[str]) -> int:
+    """Print all settings that the overrides result in; returns the exit code."""
     problems: list[str] = []
-    request = requested(asked, problems)
+    request = requested(overrides, problems)
     print(yaml.safe_dump(to_tree(load(request.tree, problems)), sort_keys=False), end="")
     return FINISHED
 
 
-def is_cfg_flag(words: Sequence[str], index: int) -> bool:
-    """Whether a word is --cfg, or its value where that is a word of its own: job, all."""
+def is_cfg_flag(arguments: Sequence[str], index: int) -> bool:
+    """Whether an argument is --cfg, --cfg=job, or the value after --cfg: job, all."""
     flags = ("--cfg", "-c")
-    value = index > 0 and words[index - 1] in flags and "=" not in words[index]
-    return value or words[index].partition("=")[0] in flags
+    value = index > 0 and arguments[index - 1] in flags and "=" not in arguments[index]
+    return value or arguments[index].partition("=")[0] in flags
 
 
-def print_help(words: Sequence[str]) -> None:
+def print_help(arguments: Sequence[str]) -> None:
     """Print the usage, and every setting with its default from the yaml files."""
     print(
         HELP.format(
             envs=" ".join(choices("env")), algos=" ".join(choices("algo")), experiments=" ".join(choices("experiment"))
         )
     )
-    for word in words:
-        group, _, name = word.partition("=")
+    for argument in arguments:
+        group, _, name = argument.partition("=")
         if known_choice(group, name) in choices(group):
             print((conf_folder() / group / f"{known_choice(group, name)}.yaml").read_text())
     print((conf_folder() / "train.yaml").read_text())
 
 
-def start(words: Sequence[str], callbacks: Sequence[Callback] = ()) -> Outcome:
-    """Check the words of a command line, show that something happens, train. Raises ConfigError."""
+def start(overrides: Sequence[str], callbacks: Sequence[Callback] = ()) -> Outcome:
+    """Check the overrides, show the progress bar, train. Raises ConfigError with everything that is wrong."""
     with only_training():
         problems: list[str] = []
-        request = requested(words, problems)
+        request = requested(overrides, problems)
         title = f"{request.tree['env'].get('id') or request.tree['env'].get('name')} {request.tree['algo'].get('name')}"
         with stopping_on_signals() as stopping, ProgressBar(title) as bar:  # while torch is being imported
             config = load(request.tree, problems)
@@ -122,8 +123,8 @@ def only_training() -> Iterator[None]:
     """Within this block no other training begins in this process. Raises ConfigError where one is under way."""
     if not _under_way.acquire(blocking=False):
         raise ConfigError(
-            "another training is under way in this process, and torch's threads, the signals and the compilers are the "
-            "process's: begin this one when that has ended, or in a process of its own (python -m dsac.sweep runs many)"
+            "another training is under way in this process, and both would set torch's threads and handle the signals: "
+            "start this one when that one has ended, or in another process (python -m dsac.sweep starts many)"
         )
     try:
         yield

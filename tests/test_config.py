@@ -337,6 +337,16 @@ def test_algorithm_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "algo.spice" in problems_of("algo=my_package.my_algorithm", "algo.spicy=0")[0]
 
 
+def test_settings_that_are_not_an_algorithms_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches an attribute error in the middle of the program for settings that lack what every algorithm's have."""
+    (tmp_path / "our_package").mkdir()
+    (tmp_path / "our_package" / "wrong.py").write_text(MODULE.replace("MineConfig(OffPolicyConfig)", "MineConfig"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (problem,) = problems_of("algo=our_package.wrong")
+    assert "the Config of Mine" in problem
+    assert "AlgorithmConfig" in problem
+
+
 def test_module_in_a_run_folder_is_not_imported_unless_named_again(tmp_path: Path):
     """Catches a run folder that runs code of its choice on whoever looks at it."""
     tree = to_tree(load(compose([])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 
-from dsac.algorithms.base import Algorithm
+from dsac.algorithms.base import Algorithm, AlgorithmConfig
 from envs.importing import users_module
 
 
@@ -35,4 +35,6 @@ def load(name: str) -> type[Algorithm]:
     ]
     if len(found) != 1:
         raise ValueError(f"{path} defines {len(found)} subclasses of Algorithm: it must define exactly one")
+    if not issubclass(found[0].Config, AlgorithmConfig):
+        raise ValueError(f"{path}: the Config of {found[0].__name__} must be a subclass of AlgorithmConfig")
     return found[0]

@@ -160,7 +160,7 @@ class Algorithm(nn.Module, ABC):
     n_step         rewards that a target adds up before it bootstraps
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = AlgorithmConfig
     frozen: Tensor
     horizon: int = 1
     warmup_env_steps: int = 0
