@@ -47,7 +47,7 @@ class PretendedRay:
 
     def start(self, *arguments: Any) -> Any:
         self.hosts.append(host := CollectorHost(*arguments))
-        return SimpleNamespace(host=host, gather=SimpleNamespace(remote=lambda *words: self.ask(host, *words)))
+        return SimpleNamespace(host=host, collect=SimpleNamespace(remote=lambda *words: self.ask(host, *words)))
 
     def ask(self, host: CollectorHost, act: str, steps: int, generation: int, version: int, weights: Any) -> int:
         words = {"act": act, "steps": steps, "generation": generation, "version": version}

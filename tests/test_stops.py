@@ -265,13 +265,13 @@ HANG = """
 import sys, time
 from dsac.collection import collector
 from dsac.train import main
-gather, calls = collector.Collector.gather, 0
+collect, calls = collector.Collector.collect, 0
 def hanging(self, *arguments, **options):
     global calls
     calls += 1
     {what}
-    return gather(self, *arguments, **options)
-collector.Collector.gather = hanging
+    return collect(self, *arguments, **options)
+collector.Collector.collect = hanging
 sys.exit(main(sys.argv[1:]))
 """
 
