@@ -1,4 +1,4 @@
-"""How often the intervals of dsac/compare/statistics.py hold the truth, by simulation: python docs/intervals.py"""
+"""How often the intervals of dsac/evaluation/statistics.py hold the truth, by simulation: python docs/intervals.py"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from dsac.compare import statistics
+from dsac.evaluation import statistics
 
 REPEATS = 2000
 SEEDS = (3, 5, 10, 20)

@@ -9,7 +9,7 @@ from results_entries import Entry, Found
 
 from dsac.compare import scores, tables
 from dsac.compare.scores import final
-from dsac.compare.statistics import mean
+from dsac.evaluation.statistics import mean
 
 METHODS = ("DSAC-T recipe", "DSAC-T published", "SAC recipe", "SAC published", "PPO")
 PRECISION = "precision="  # the only override of a row in README

@@ -134,8 +134,7 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
         "env_steps": manifest["env_steps"],
         "episodes": config.episodes,
         "seed": config.seed,
-        "mean": result.mean,
-        "interval_95": [result.low, result.high],
+        **result.facts(),
         "std": float(result.returns.std()),
         "length": float(result.lengths.mean()),
         "returns": result.returns.tolist(),
@@ -144,11 +143,14 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
 
 def sentence(report: dict[str, Any]) -> str:
     """The report for people."""
-    low, high = report["interval_95"]
+    episodes = "1 episode"
+    if report["interval_95"]:
+        low, high = report["interval_95"]
+        episodes = f"95% interval {low:,.1f} to {high:,.1f}, {report['episodes']} episodes"
     return (
         f"{report['env']}, {report['which']} policy at {report['env_steps']:,} env steps: return {report['mean']:,.1f} "
-        f"(95% interval {low:,.1f} to {high:,.1f}, {report['episodes']} episodes, seed {report['seed']}, "
-        f"mean length {report['length']:,.0f})" + (f"\nfilm: {report['film']}" if report["film"] else "")
+        f"({episodes}, seed {report['seed']}, mean length {report['length']:,.0f})"
+        + (f"\nfilm: {report['film']}" if report["film"] else "")
     )
 
 

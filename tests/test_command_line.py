@@ -116,6 +116,19 @@ def test_scores_are_those_of_evaluate(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["mean"] == max(logged)
 
 
+def test_one_episode_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches an interval of width zero, and NaN in JSON or in the curves."""
+    run = train_whole(small_config(tmp_path, "sac", "eval.episodes=1"))
+    assert {row["tag"] for row in rows(run) if row["tag"].startswith("eval/")} == {
+        "eval/return", "eval/return_std", "eval/length"
+    }  # fmt: skip
+    capsys.readouterr()
+    assert evaluate.main([f"run={run}", "episodes=1", "--json"]) == exit_codes.FINISHED
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["interval_95"] is None
+    assert evaluate.main([f"run={run}", "episodes=1"]) == exit_codes.FINISHED
+    assert "interval" not in capsys.readouterr().out
+
+
 def test_a_larger_budget_continues_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a budget that is forgotten at the next resume, and a finished run that is damaged or trained again."""
     run = train_whole(small_config(tmp_path))

@@ -15,13 +15,14 @@ from made_runs import made_run, made_seeds
 
 from dsac import compare
 from dsac.cli import exit_codes
-from dsac.compare import figures, main, scores, statistics, tables
+from dsac.compare import figures, main, scores, tables
 from dsac.compare.commands import commands, differences
 from dsac.compare.groups import grouped
 from dsac.compare.published import published
 from dsac.compare.results import read
 from dsac.config import compose, load, to_tree
 from dsac.errors import ConfigError
+from dsac.evaluation import statistics
 
 ENDS = {"dsac_t": [90.0, 100.0, 110.0, 130.0], "ppo": [40.0, 50.0, 60.0, 95.0]}
 

@@ -15,8 +15,9 @@ import pytest
 from made_runs import made_run, made_seeds, many_runs
 
 from dsac import compare
-from dsac.compare import results, scores, statistics
+from dsac.compare import results, scores
 from dsac.compare.groups import grouped
+from dsac.evaluation import statistics
 from dsac.runs import metrics
 from dsac.schema import files
 from dsac.sweep import command, find_runs

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dsac.compare import statistics
+from dsac.evaluation import statistics
 
 RNG = np.random.default_rng(7)
 SCORES = [RNG.normal(size=8) + task for task in range(3)]  # three tasks, eight seeds
@@ -57,16 +57,17 @@ def test_the_profile_equals_rliable():
     assert np.all((interval.low <= ours) & (ours <= interval.high))
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 40, 300])
-def test_the_quantile_of_student_equals_scipy(freedom: int):
-    """Catches wrong degrees of freedom."""
-    stats = pytest.importorskip("scipy.stats")
-    assert statistics.student_quantile(0.975, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
-
-
 def test_dominance_is_the_statistic_of_mann_and_whitney():
     """Catches wins counted for the other side."""
     assert statistics.dominance(np.array([2.0, 3.0]), np.array([1.0, 2.0, 9.0])) == pytest.approx(3.5 / 6)
+
+
+def test_equal_values_share_a_rank():
+    """Catches ties that are ranked in the order of the states, so that the correlation depends on that order."""
+    x, y = np.array([1.0, 1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    assert statistics.rank_correlation(x, y) == pytest.approx(0.8**0.5)
+    assert statistics.rank_correlation(x, y[[1, 0, 3, 2]]) == pytest.approx(0.8**0.5)
+    assert np.isnan(statistics.rank_correlation(np.ones(4), y))
 
 
 def coverage(draw, truth: float, interval, repeats: int = 400) -> float:

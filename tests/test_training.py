@@ -11,6 +11,7 @@ from helpers import Target, make_algorithm, make_spec, make_updater
 
 from dsac.collection.collector import Collector
 from dsac.evaluation import scoring
+from dsac.evaluation.statistics import bootstrap_interval, mean
 from dsac.trainer import Trainer, every
 from envs import contract
 from envs.contract import EnvironmentFault, Step
@@ -258,6 +259,5 @@ def test_evaluation_counts_every_episode_once():
     result = scoring.score(policy, Scripted(4, length=5), 6, seed=0)
     assert result.lengths.tolist() == [5] * 6
     assert result.returns.tolist() == [5, 10, 15, 20, 5, 10]
-    low, high = scoring.interval(np.array([1.0, 1.0, 1.0]))
-    assert (low, high) == (1, 1)
-    assert result.low < result.mean < result.high
+    low, high = bootstrap_interval(mean, [result.returns])
+    assert result.facts() == {"mean": 65 / 6, "interval_95": [low, high]}

@@ -77,11 +77,11 @@ class Evaluator:
         for learner, result in enumerate(scores):
             values = {
                 "eval/return": result.mean,
-                "eval/return_low": result.low,
-                "eval/return_high": result.high,
                 "eval/return_std": float(result.returns.std()),
                 "eval/length": float(result.lengths.mean()),
             }
+            if self.episodes > 1:  # one has no interval
+                values |= {"eval/return_low": result.low, "eval/return_high": result.high}
             self.logger.record_score(learner, values, trainer)
             if result.mean > self.best.get(learner, -float("inf")):
                 self.best[learner] = result.mean

@@ -73,9 +73,12 @@ class Appender:
 
 
 class EventFile:
-    """A TensorBoard event file of scalars, a new one each session, numbered and without the host's name.
+    """A TensorBoard event file of summaries, a new one each session, numbered.
 
     from_step: what earlier sessions wrote from this step on is void.
+
+    torch's SummaryWriter would put the host's name into the file name, and write in a thread where a full disk leaves
+    half a record and ends the run.
     """
 
     def __init__(self, folder: Path, from_step: int | None = None) -> None:

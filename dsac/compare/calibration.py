@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsac.compare import statistics
 from dsac.compare.groups import Group
 from dsac.compare.results import CALIBRATION, Run
 from dsac.compare.scores import Estimate, estimate
 from dsac.config import load
 from dsac.errors import ConfigError
+from dsac.evaluation import statistics
 from dsac.persistence import atomic
 from dsac.runs.saved_config import saved
 from dsac.schema import files
@@ -75,7 +75,7 @@ def summarise(group: Group) -> Calibration | None:
     sigma = [root_mean_square(row["sigma"]) for row in rows if "sigma" in row]
     spread = [root_mean_square(row["return_deviation"]) for row in rows]
     ratios = [ours / theirs for ours, theirs in zip(sigma, spread, strict=False) if theirs > 0]
-    ranks = [rank_correlation(row["sigma"], row["return_deviation"]) for row in rows if "sigma" in row]
+    ranks = [statistics.rank_correlation(row["sigma"], row["return_deviation"]) for row in rows if "sigma" in row]
     return Calibration(
         env=group.env,
         label=group.label,
@@ -91,13 +91,6 @@ def summarise(group: Group) -> Calibration | None:
 
 def root_mean_square(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
-
-
-def rank_correlation(x: Array, y: Array) -> float:
-    """Spearman's: the correlation of the places (n,) in rising order; not a number where one is constant."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.corrcoef(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))[0, 1])
 
 
 def measured(runs: Sequence[Run], named: Mapping[str, str], remarks: list[str]) -> Iterator[Run]:

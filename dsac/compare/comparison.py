@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsac.cli.progress import following
-from dsac.compare import statistics
 from dsac.compare.groups import Group, grouped, incomparable
 from dsac.compare.results import QUIET_SECONDS, Run
 from dsac.compare.scores import Curve, Estimate, Pair, Summary, curve, estimate, final, pairs, summarise, thresholds
+from dsac.evaluation import statistics
 
 Array = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsac.compare import statistics
 from dsac.compare.groups import NAMES, Group
 from dsac.compare.results import Run
 from dsac.errors import ConfigError
+from dsac.evaluation import statistics
 
 Array = NDArray[np.float64]
 AXES = {"env_steps": "env steps", "updates": "updates", "wall_time": "seconds"}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dsac.evaluation import statistics
 from dsac.schema.plain_text import warn
 from dsac.seeding import derived_seed
 from envs.contract import EnvironmentFault, VecEnv
@@ -35,7 +36,10 @@ class OnceEach:
 
 
 class Score(NamedTuple):
-    """Undiscounted raw returns (episodes,) and lengths (episodes,) in steps, with a 95% interval of the mean return."""
+    """Undiscounted raw returns (episodes,) and lengths (episodes,) in steps, with a 95% interval of the mean return.
+
+    The interval is one over the episodes of this policy, and not a number where there is one episode only.
+    """
 
     returns: np.ndarray
     lengths: np.ndarray
@@ -45,6 +49,10 @@ class Score(NamedTuple):
     @property
     def mean(self) -> float:
         return float(self.returns.mean())
+
+    def facts(self) -> dict[str, Any]:
+        """The mean return and its interval as JSON has them; the interval is None where there is one episode only."""
+        return {"mean": self.mean, "interval_95": [self.low, self.high] if len(self.returns) > 1 else None}
 
 
 def worlds(episodes: int) -> int:
@@ -96,8 +104,8 @@ def score(
             "run again"
         )
     every_return = np.concatenate(returns)[:episodes]
-    low, high = interval(every_return)
-    return Score(every_return, np.concatenate(lengths)[:episodes], low, high)
+    low, high = statistics.bootstrap_interval(statistics.mean, [every_return])
+    return Score(every_return, np.concatenate(lengths)[:episodes], float(low), float(high))
 
 
 def too_long(steps: int, left: int, env: VecEnv, warn: Callable[[str, str], None]) -> bool:
@@ -111,10 +119,3 @@ def too_long(steps: int, left: int, env: VecEnv, warn: Callable[[str, str], None
     found = f"{spec.id}: {left} of {env.num_envs} evaluation episodes were cut at step {steps:,}, and so their returns"
     warn("cut", f"{found}; set env.max_episode_steps to where an episode ends")
     return True
-
-
-def interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean of values (n,)."""
-    draws = np.random.default_rng(0).choice(values, (resamples, len(values)))
-    low, high = np.percentile(draws.mean(1), [2.5, 97.5])
-    return float(low), float(high)

@@ -193,5 +193,5 @@ def training_score(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     found = manifest.get("score")
     if found is None:
         return None
-    interval = [found["eval/return_low"], found["eval/return_high"]]
+    interval = [found["eval/return_low"], found["eval/return_high"]] if "eval/return_low" in found else None
     return {"from": "the evaluation that made it the best", "mean": found["eval/return"], "interval_95": interval}

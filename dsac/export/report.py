@@ -65,9 +65,11 @@ def parity(checks: Mapping[str, Any]) -> str:
 
 
 def closed_loop(found: Mapping[str, Any] | None) -> str:
-    """A return with its interval."""
+    """A return, with its interval where it has one."""
     if found is None:
         return "not played"
+    if found["interval_95"] is None:
+        return f"{found['mean']:,.1f}"
     low, high = found["interval_95"]
     return f"{found['mean']:,.1f} (95% interval {low:,.1f} to {high:,.1f})"
 

@@ -18,6 +18,7 @@ from dsac.export.c_library import CLibrary
 from dsac.export.contract import SafeAction
 from dsac.export.layers import FloatArray
 from dsac.export.parity import TOLERANCE, ParitySet
+from dsac.export.report import closed_loop
 from dsac.export.torchscript import read_torchscript
 from dsac.nn.policy import Policy
 from envs.contract import VecEnv
@@ -154,6 +155,6 @@ def check_closed_loop(runtime: Runtime, found: Score, expected: Score) -> None:
     meet = found.low <= expected.high and expected.low <= found.high
     if not meet and abs(found.mean - expected.mean) > ROUNDING_SHARE * abs(expected.mean):
         raise ExportRefused(
-            f"in closed loop {runtime.name} returns {found.mean:,.1f} ({found.low:,.1f} to {found.high:,.1f}), "
-            f"the policy {expected.mean:,.1f} ({expected.low:,.1f} to {expected.high:,.1f})"
+            f"in closed loop {runtime.name} returns {closed_loop(found.facts())}, "
+            f"the policy {closed_loop(expected.facts())}"
         )

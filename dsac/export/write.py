@@ -150,12 +150,12 @@ def opened(name: str, folder: Path, layers: Layers, parity: ParitySet, obs_abs_m
 def fresh_score(score: Score, request: Request) -> dict[str, Any]:
     """The closed loop of the policy, as the contract tells it."""
     where = f"{request.episodes} episodes at the export, seed {request.seed}"
-    return {"from": where, "mean": score.mean, "interval_95": [score.low, score.high]}
+    return {"from": where, **score.facts()}
 
 
 def figures(runtime: Runtime, score: Score | None) -> dict[str, Any]:
     """What the checks found of one runtime."""
-    loop = None if score is None else {"mean": score.mean, "interval_95": [score.low, score.high]}
+    loop = None if score is None else score.facts()
     return {"worst_error": runtime.error, "closed_loop": loop, "microseconds_a_step": runtime.seconds * 1e6}
 
 

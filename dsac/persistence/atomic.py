@@ -28,7 +28,7 @@ LARGEST_MANIFEST = 8 << 20  # bytes: what is larger was not written here
 
 ENTRY = {"bytes": int, "sha256": str}
 TASK = {"id?": str, "obs_names?": [str], "action_names?": [str], "control_period_seconds?": float}
-SCORE = {f"eval/{name}": float for name in ("return", "return_low", "return_high")}
+SCORE = {"eval/return": float, "eval/return_low?": float, "eval/return_high?": float}
 FORM = {
     "schema": int, "files": {str: ENTRY}, "segments?": {str: ENTRY},
     "step?": int, "env_steps?": int, "updates?": int, "scores?": [float], "evaluation_owed?": bool,

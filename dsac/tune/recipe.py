@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dsac.compare.statistics import bootstrap_interval, interquartile_mean
 from dsac.config import compose, to_tree
+from dsac.evaluation.statistics import bootstrap_interval, interquartile_mean
 from dsac.persistence import atomic
 from dsac.schema import validate
 from dsac.schema.importing import modules_named

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dsac.cli.exit_codes import STORAGE, USAGE
-from dsac.compare.statistics import interquartile_mean
 from dsac.errors import ConfigError, FileError
+from dsac.evaluation.statistics import interquartile_mean
 from dsac.runs.metrics import SCORE, picked
 from dsac.sweep.find_runs import find
 from dsac.sweep.plan import Planned

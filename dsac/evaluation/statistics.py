@@ -1,13 +1,13 @@
-"""Statistics over seeds that hold with few of them. Pure functions of arrays.
+"""Statistics of scores that hold with few of them. Pure functions of arrays.
 
-Scores of a method are a sequence with one array a task, seeds last: (..., n). Leading dimensions are points that are
-treated alike, such as those of a curve. Tasks are strata: seeds are resampled within a task, never across.
+Scores are a sequence with one array a task, samples last: (..., n). Samples are the seeds of a method, or the episodes
+of one policy. Leading dimensions are points that are treated alike, such as those of a curve. Tasks are strata: samples
+are resampled within a task, never across.
 Sources: Agarwal et al. 2021 (arXiv 2108.13264), Hesterberg 2015, Newcombe 2006, Zou & Donner 2008.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -25,7 +25,7 @@ AT_ONCE = 1 << 22  # resampled scores in memory
 
 
 class Interval(NamedTuple):
-    """Where a statistic lies with 95% confidence; not a number where there is one seed only."""
+    """Where a statistic lies with 95% confidence; not a number where there is one sample only."""
 
     low: Any
     high: Any
@@ -48,10 +48,10 @@ def interquartile_mean(scores: Scores) -> Array:
 def bootstrap_interval(statistic: Statistic, scores: Scores, draws: int = DRAWS, widened: bool = True) -> Interval:
     """Stratified percentile bootstrap interval of a statistic: arrays (..., n) -> low (...), high (...).
 
-    The plain percentiles are those of rliable. They are too narrow for few seeds: of five they cover the mean of a
+    The plain percentiles are those of rliable. They are too narrow for few samples: of five they cover the mean of a
     normal distribution 84 times in 100 instead of 95. `widened` takes the percentiles further out by the factor
     sqrt(n / (n - 1)) t / z, which undoes the two causes (Hesterberg 2015, "expanded percentile interval"). No bootstrap
-    interval reaches beyond the lowest and highest seed, so with three seeds it covers three times in four.
+    interval reaches beyond the lowest and highest sample, so with three it covers three times in four.
     """
     counts = [task.shape[-1] for task in scores]
     if min(counts) < 2:
@@ -70,20 +70,13 @@ def bootstrap_interval(statistic: Statistic, scores: Scores, draws: int = DRAWS,
 
 
 def widened_tail(counts: Sequence[int]) -> float:
-    """The share of bootstrap draws to leave out at each end, for so many seeds in each task."""
+    """The share of bootstrap draws to leave out at each end, for so many samples in each task."""
+    from scipy.special import stdtrit  # late: it takes 0.2 s
+
     average = sum(counts) / len(counts)
     freedom = sum(counts) - len(counts)
-    quantile = math.sqrt(average / (average - 1)) * student_quantile((1 + LEVEL) / 2, freedom)
-    return NormalDist().cdf(-quantile)
-
-
-@functools.cache
-def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t distribution, whose density in arctan(t / sqrt(freedom)) is cos^(freedom - 1)."""
-    angle = np.linspace(-np.pi / 2, np.pi / 2, 100_001)
-    density = np.maximum(np.cos(angle), 0) ** (freedom - 1)
-    share = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return float(math.sqrt(freedom) * np.tan(np.interp(probability, share / share[-1], angle)))
+    quantile = math.sqrt(average / (average - 1)) * stdtrit(freedom, (1 + LEVEL) / 2)
+    return NormalDist().cdf(-float(quantile))
 
 
 def probability_of_improvement(scores: Scores, others: Scores) -> float:
@@ -131,6 +124,15 @@ def newcombe_limits(value: float, ours: int, theirs: int) -> tuple[float, float]
     if not tellable(ours, theirs):
         low, high = min(low, 0.5), max(high, 0.5)
     return float(low), float(high)
+
+
+def rank_correlation(x: Array, y: Array) -> float:
+    """Spearman's correlation of (n,) and (n,), equal values sharing a rank; not a number where one is constant."""
+    from scipy.stats import spearmanr  # late: it takes a second
+
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(spearmanr(x, y).statistic)
 
 
 def performance_profile(scores: Scores, thresholds: Array) -> tuple[Array, Interval]:
