@@ -1,4 +1,4 @@
-"""The environments' front door: a task's name in, a VecEnv out. The backends are imported only when one is built."""
+"""Environments: `make` builds those of a task by its name, and imports only the backend that it needs."""
 
 from __future__ import annotations
 

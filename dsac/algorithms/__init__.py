@@ -1,4 +1,4 @@
-"""Algorithms by name: each a file here and a yaml in conf/algo, or a module of the user's own by its import path."""
+"""The algorithms, one file each, and how to find one by its name or import path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine does: python -m dsac.bench, a module a verb."""
+"""The command that measures how fast this machine is: python -m dsac.bench."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs beside the loop: evaluator, checkpointer, logger, divergence check, watchdog."""
+"""What runs beside the training loop: evaluator, checkpointer, logger, divergence check, watchdog."""

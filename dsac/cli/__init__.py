@@ -1,1 +1,1 @@
-"""What every command shares: exit codes, signals, progress bars."""
+"""What all commands share: exit codes, signals, progress bars."""

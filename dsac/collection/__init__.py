@@ -1,1 +1,1 @@
-"""The policy acts, the environments step: in this process, in others, on a Ray cluster."""
+"""How experience is collected: the policy acts and the envs step, here, in other processes or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Compare runs: python -m dsac.compare, or dsac.compare(...) from Python."""
+"""The command that compares runs: python -m dsac.compare, or dsac.compare(...)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How good a policy is: scores, films, and what its critics predict."""
+"""How good a policy is: scores, confidence intervals, films, and what its critics predict."""

@@ -1,4 +1,4 @@
-"""From a run to a controller: python -m dsac.export, or dsac.export(...) from Python."""
+"""The command that turns a policy into files for a controller: python -m dsac.export, or dsac.export(...)."""
 
 from __future__ import annotations
 

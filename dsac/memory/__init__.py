@@ -1,1 +1,1 @@
-"""What is learned from: the replay with its kernels, and the rollout."""
+"""What the algorithms learn from: the replay buffer with its kernels, and PPO's rollout."""

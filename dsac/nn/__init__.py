@@ -1,1 +1,1 @@
-"""Building blocks of the algorithms: networks, distributions, normalisers, returns, optimiser, policy."""
+"""Building blocks of the algorithms: networks, distributions, normalisers, returns, optimizer, policy."""

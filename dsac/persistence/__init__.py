@@ -1,1 +1,1 @@
-"""What outlives the process: atomic writes, checkpoints, replay segments, locks, policies."""
+"""What is written to disk: atomic writes, checkpoints, replay segments, locks, policy files."""

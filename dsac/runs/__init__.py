@@ -1,1 +1,1 @@
-"""A run: its folder, its record, a session of training, resuming, the hardware it is on."""
+"""A run: its folder, its record, its sessions of training, resume, fine-tuning, the hardware it uses."""

@@ -1,1 +1,1 @@
-"""What may come in: ranges, validation, the config of a run, recipes, files and text as plain data."""
+"""Settings and their checks: ranges, validation, recipes, and files and text that are read as plain data."""

@@ -1,4 +1,4 @@
-"""Many runs, on this machine or on a Ray cluster: python -m dsac.sweep."""
+"""The command that makes many runs, on this machine or on a Ray cluster: python -m dsac.sweep."""
 
 from __future__ import annotations
 

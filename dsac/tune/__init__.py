@@ -1,4 +1,4 @@
-"""Search for settings: python -m dsac.tune."""
+"""The command that searches for good settings: python -m dsac.tune."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The engine's compiled half: kernels, libmujoco, physics, worlds, threads, and the cache of all that."""
+"""The compiled engine: kernels, libmujoco, physics, stepping, threads, and the cache of compiled code."""

@@ -1,4 +1,4 @@
-"""The tasks of the compiled engine, one file a robot, and how a task is found by name or module path."""
+"""The tasks of the compiled engine, one file a robot, and how to find one by its name or module path."""
 
 from __future__ import annotations
 
