@@ -1,4 +1,4 @@
-"""The library: the same doors from Python."""
+"""The library: the same commands from Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_settings(runs: Path, *more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("before", ["", "import dsac.train, dsac.evaluate", "from dsac.train import main"])
-def test_the_doors_are_functions_in_any_order_of_imports(before: str):
+def test_the_commands_are_functions_in_any_order_of_imports(before: str):
     """Catches a submodule that takes the place of the function of its name, and an import that is not light."""
     code = f"{before}\nimport dsac, sys\nfrom dsac import train, evaluate\nassert 'torch' not in sys.modules"
     code += "\nassert callable(train) and callable(evaluate) and train is dsac.train and callable(dsac.load_policy)"

@@ -95,7 +95,7 @@ def task(draw: random.Random, algo: str) -> Made:
 
 
 def grammar(draw: random.Random, algo: str) -> Made:
-    """What is no key=value, what would be resolved, and doors of other programs."""
+    """What is no key=value, what would be resolved, and flags of other programs."""
     size = draw.randrange(1000)
     words = [f"--seed={size}", f"+new={size}", f"~seed{size}", f"seed{size}", f"runs=${{oc.env:SECRET{size}}}"]
     words += [f"resume=nowhere{size}", f"init_from=nowhere{size}", f"experiment=nowhere{size}"]
@@ -130,7 +130,7 @@ def test_every_wrong_command_is_refused(
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_process_of_its_own_is_as_fast(kind: Callable[[random.Random, str], Made], tmp_path: Path):
-    """Catches a start-up that spends its seconds before it looks at the words, and another exit code at the door."""
+    """Catches a start-up that spends its seconds before it looks at the words, and another exit code at the start."""
     draw = random.Random(7)
     for _ in range(2):
         words, named = kind(draw, draw.choice(names()))

@@ -1,4 +1,4 @@
-"""The doors from end to end: train, evaluate, stop, resume; what is refused, with which exit code, and what is left."""
+"""The commands from end to end: train, evaluate, stop, resume; what is refused, with which exit code, what is left."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_runs_that_cannot_continue_say_why(copied: Path, tmp_path: Path, capsys:
     ],
 )
 def test_evaluate_refuses(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):
-    """Catches a word of the second door that is ignored."""
+    """Catches a word of the second command that is ignored."""
     assert evaluate.main(words) == exit_codes.USAGE
     assert said in capsys.readouterr().err
 

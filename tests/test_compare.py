@@ -1,4 +1,4 @@
-"""The door to a comparison: right numbers in every form, nothing half done, mistakes named."""
+"""The command that compares: right numbers in every form, nothing half done, mistakes named."""
 
 from __future__ import annotations
 

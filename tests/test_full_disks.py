@@ -221,8 +221,8 @@ def test_a_path_with_spaces_and_signs_of_other_tongues(tmp_path: Path, capsys: p
     runs = tmp_path / "läufe von 机器人's $HOME [1]"
     stop: list[Callable[[Any], None]] = [lambda trainer: trainer.stop("SIGTERM")]
     assert start([*small_words(runs), "total_env_steps=64"], stop).exit_code == exit_codes.RESUMABLE
-    python, _, door, *words = advised(capsys)
-    assert (python, door) == ("python", "dsac.train")
+    python, _, command, *words = advised(capsys)
+    assert (python, command) == ("python", "dsac.train")
     assert main(words) == exit_codes.FINISHED
     assert advised(capsys)[3] == f"run={only_run(runs)}"
 

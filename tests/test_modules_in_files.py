@@ -97,8 +97,8 @@ def test_a_run_that_merely_lies_there_is_passed_over(
 
 
 @pytest.mark.parametrize("key", NAMED)
-def test_other_doors_import_nothing_that_was_not_typed(key: str, run: Path, capsys: pytest.CaptureFixture[str]):
-    """Catches a door that reads a run folder its own way."""
+def test_other_commands_import_nothing_that_was_not_typed(key: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a command that reads a run folder its own way."""
     name_in_config(run, key)
     name_in_manifests(run, key)
     assert export.main([f"run={run}", "which=last", "learner=9"]) == USAGE
@@ -165,8 +165,8 @@ def test_a_cluster_in_a_file_is_not_joined(run: Path, capsys: pytest.CaptureFixt
 def test_what_is_no_name_is_refused_where_it_is_read(group: str, value: Any, run: Path):
     """Catches text in place of a name, which goes on into titles, paths and the source of a header."""
     edit_config(run, lambda tree: tree[group].update(name=value))
-    for door, word in ((main, "resume"), (evaluate.main, "run"), (export.main, "run")):
-        assert door([f"{word}={run}"]) == USAGE
+    for command, word in ((main, "resume"), (evaluate.main, "run"), (export.main, "run")):
+        assert command([f"{word}={run}"]) == USAGE
 
 
 def test_a_manifest_without_a_config_of_a_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -28,7 +28,7 @@ IMPORT_A_USERS_MODULE = {"dsac/algorithms/__init__.py", "envs/tasks/__init__.py"
 RUN_CODE = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
 LISTEN = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "wsgiref", "multiprocessing.managers"}
 ALLOWED = {
-    "dsac/__init__.py": {"import_module"},  # its own doors
+    "dsac/__init__.py": {"import_module"},  # its own commands
     "dsac/cli/callable_module.py": {"import_module"},  # the commands of its own tools
     "dsac/bench/command.py": {"import_module"},  # its own verbs
     "envs/__init__.py": {"import_module"},  # its own backends

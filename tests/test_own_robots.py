@@ -112,7 +112,7 @@ def test_a_reward_that_is_not_finite_is_told_from_a_state_that_mujoco_threw_away
 
 
 def test_the_crane_carries_another_load_in_each_world_where_asked() -> None:
-    """Catches a randomisation that the front door drops, one that is on by default, and one that drifts over resets."""
+    """Catches a randomisation that envs.make drops, one that is on by default, and one that drifts over resets."""
     plain = envs.make("custom", 3, 0, **CRANE)
     engine = envs.make("custom", 3, 0, **CRANE, randomise=True)
     nominal = plain.model.body("load").mass[0]

@@ -15,11 +15,11 @@ from dsac.config import choices, compose, load
 from dsac.train import main
 
 
-def refused(*words: str, door=main) -> str:
+def refused(*words: str, command=main) -> str:
     """The one line that refuses these words."""
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
-        assert door(list(words)) == exit_codes.USAGE
+        assert command(list(words)) == exit_codes.USAGE
     (line,) = errors.getvalue().splitlines()
     return line.removeprefix("error: ")
 
@@ -128,7 +128,7 @@ def test_the_composed_settings_are_shown(flag: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("door", "words", "right"),
+    ("command", "words", "right"),
     [
         (evaluate.main, "--run=x", "write run=x"),
         (evaluate.main, "--run x", "write run=x"),
@@ -139,6 +139,6 @@ def test_the_composed_settings_are_shown(flag: str, capsys: pytest.CaptureFixtur
         (sweep.main, "hydra.sweep.dir=x", "runs=<folder>"),
     ],
 )
-def test_every_door_says_it_once(door, words: str, right: str):
-    """Catches a door that takes words apart in its own way, and `run is missing` beside `write run=`."""
-    assert right in refused(*words.split(), door=door)
+def test_every_command_says_it_once(command, words: str, right: str):
+    """Catches a command that takes words apart in its own way, and `run is missing` beside `write run=`."""
+    assert right in refused(*words.split(), command=command)

@@ -27,10 +27,10 @@ def keep(settings: dict[str, Any]) -> str:
     """
     reading, _writing = os.pipe()  # the kernel closes the other end, nobody else
     command = [sys.executable, "-m", "dsac.collection.ray_server", json.dumps(settings)]
-    keeper = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    server = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE, text=True, start_new_session=True)
     os.close(reading)
-    assert keeper.stdout is not None
-    for line in keeper.stdout:  # Ray itself may say something first
+    assert server.stdout is not None
+    for line in server.stdout:  # Ray itself may say something first
         if line.startswith(ADDRESS):
             return line.removeprefix(ADDRESS).strip()
     raise RuntimeError("Ray did not start")

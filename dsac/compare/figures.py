@@ -146,17 +146,17 @@ def apart(wanted: Sequence[float], sizes: Sequence[float], height: float) -> lis
     blocks: list[list[int]] = []
     starts: list[float] = []
 
-    def settle(members: Sequence[int]) -> float:
+    def block_start(members: Sequence[int]) -> float:
         offsets = np.cumsum([0.0, *[sizes[i] for i in members[:-1]]]) + np.array([sizes[i] / 2 for i in members])
         start = float(np.mean([wanted[i] for i in members] - offsets))
         return max(min(start, height - sum(sizes[i] for i in members)), 0.0)
 
     for index in range(len(wanted)):
         blocks.append([index])
-        starts.append(settle(blocks[-1]))
+        starts.append(block_start(blocks[-1]))
         while len(blocks) > 1 and starts[-2] + sum(sizes[i] for i in blocks[-2]) > starts[-1]:
             blocks[-2:] = [blocks[-2] + blocks[-1]]
-            starts[-2:] = [settle(blocks[-1])]
+            starts[-2:] = [block_start(blocks[-1])]
     places = []
     for start, members in zip(starts, blocks, strict=True):
         position = start

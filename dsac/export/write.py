@@ -118,7 +118,7 @@ def fill(
 
     for name in request.formats:
         say(f"checking {name}")
-        runtimes.append(opened(name, folder, layers, parity, limit, safe))
+        runtimes.append(open_runtime(name, folder, layers, parity, limit, safe))
         if request.episodes:
             say(f"closed loop of {name}")
             returns[name] = play(runtimes[-1], env, request.episodes, request.seed)
@@ -136,7 +136,9 @@ def fill(
     return {"contract": facts, "checks": checks, "bytes": sizes}
 
 
-def opened(name: str, folder: Path, layers: Layers, parity: ParitySet, obs_abs_max: float, safe: SafeAction) -> Runtime:
+def open_runtime(
+    name: str, folder: Path, layers: Layers, parity: ParitySet, obs_abs_max: float, safe: SafeAction
+) -> Runtime:
     """A written file as it runs, checked. Raises ExportRefused."""
     if name == "onnx":
         check_weights(onnx_graph.weights_of((folder / "policy.onnx").read_bytes()), layers, "policy.onnx")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac.errors import CheckpointError
-from dsac.schema.files import beside, create, is_folder, make_folder, plain_file, read_text, remove, sync
+from dsac.schema.files import create, is_folder, make_folder, plain_file, read_text, remove, sync, temp_path
 from dsac.schema.plain_data import misfit, parse_json
 
 SCHEMA = 2
@@ -58,7 +58,7 @@ def write_file(path: Path, pieces: Pieces) -> Entry:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file, which holds the old text or the new one, never a part."""
-    temporary = beside(path, "partial")
+    temporary = temp_path(path, "partial")
     write_file(temporary, [text.encode()])
     temporary.replace(path)
     sync(path.parent)
@@ -69,7 +69,7 @@ def commit(folder: Path, files: Mapping[str, Pieces], facts: Mapping[str, Any]) 
 
     `facts` go into the manifest. Raises OSError where the disk does not take it; then nothing has changed.
     """
-    temporary = beside(folder, "partial")
+    temporary = temp_path(folder, "partial")
     make_folder(folder.parent)
     remove(temporary)
     try:
@@ -88,7 +88,7 @@ def commit(folder: Path, files: Mapping[str, Pieces], facts: Mapping[str, Any]) 
 def publish(complete: Path, folder: Path) -> None:
     """Give a folder that is complete and flushed its name, in place of what stands there."""
     recover(folder)
-    former = beside(folder, "replaced")
+    former = temp_path(folder, "replaced")
     if os.path.lexists(folder):
         folder.rename(former)
     complete.rename(folder)
@@ -98,7 +98,7 @@ def publish(complete: Path, folder: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Finish or undo what a `commit` left that ended between its two renames."""
-    former = beside(folder, "replaced")
+    former = temp_path(folder, "replaced")
     if is_folder(former) and not os.path.lexists(folder):
         former.rename(folder)
     if os.path.lexists(former):
@@ -108,12 +108,12 @@ def recover(folder: Path) -> None:
 
 def present(folder: Path) -> bool:
     """Whether there is something to read."""
-    return folder.exists() or beside(folder, "replaced").exists()
+    return folder.exists() or temp_path(folder, "replaced").exists()
 
 
 def readable_path(folder: Path) -> Path:
     """Where the content of a folder is: aside, if a `commit` ended between its two renames."""
-    former = beside(folder, "replaced")
+    former = temp_path(folder, "replaced")
     return former if former.exists() and not folder.exists() else folder
 
 

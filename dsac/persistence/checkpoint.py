@@ -122,8 +122,8 @@ def logs(tree: Any) -> list[Log]:
 def keep_newest(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, what was half done, and the segments that none lists any more."""
     for old in committed(root)[:-keep]:
-        files.remove(files.beside(old, "removed"))
-        old.rename(files.beside(old, "removed"))
+        files.remove(files.temp_path(old, "removed"))
+        old.rename(files.temp_path(old, "removed"))
     files.sync(root)  # before anything in them goes: a power cut must not bring back a part
     for hidden in root.glob(f".{PREFIX}*"):
         files.remove(hidden)

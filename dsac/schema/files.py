@@ -209,7 +209,7 @@ def refuse_gone(run: Path) -> None:
         return
 
 
-def beside(path: Path, role: str) -> Path:
+def temp_path(path: Path, role: str) -> Path:
     """A hidden name beside a path: "partial" while it is written, "replaced" while its successor takes its place."""
     return path.with_name(f".{path.name}.{role}")
 
@@ -220,7 +220,7 @@ def remove(path: Path) -> None:
         if mode_of(path):
             path.unlink()
         return
-    doomed = path if path.name.startswith(".") else beside(path, "removed")
+    doomed = path if path.name.startswith(".") else temp_path(path, "removed")
     if doomed != path:
         remove(doomed)
         path.rename(doomed)

@@ -82,7 +82,7 @@ def find_all(configs: Sequence[TrainConfig]) -> list[Found]:
     wanted = [identity(config) for config in configs]
     places: dict[str, set[Chosen]] = {}
     for config in configs:
-        places.setdefault(config.runs, set()).add(chosen(to_tree(config)))
+        places.setdefault(config.runs, set()).add(base_choice(to_tree(config)))
     folders: dict[str, dict[str, list[Path]]] = {runs: indexed(Path(runs), asked) for runs, asked in places.items()}
     return [
         max(
@@ -117,7 +117,7 @@ def identity_of(path: Path, asked: Collection[Chosen]) -> str | None:
     """
     try:
         tree, same = saved_tree(path, path.stat().st_mtime_ns)
-        if chosen(tree) not in asked:
+        if base_choice(tree) not in asked:
             return None
         if not same:
             same.append(identity(load(tree)))
@@ -126,7 +126,7 @@ def identity_of(path: Path, asked: Collection[Chosen]) -> str | None:
         return None
 
 
-def chosen(tree: Mapping[str, Any]) -> Chosen:
+def base_choice(tree: Mapping[str, Any]) -> Chosen:
     """What decides whether a config may be loaded, and is worth it."""
     names = [(tree[group]["name"], tree[group].get("id"), tree[group].get("task")) for group in GROUPS]
     return tree["seed"], *names

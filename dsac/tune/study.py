@@ -1,4 +1,4 @@
-"""The study of a tuning: what to try next, which trials to give up, what came of each. The only door to Optuna.
+"""The study of a tuning: what to try next, which trials to give up, what came of each. Only this imports Optuna.
 
 A study is a folder: journal.log is Optuna's, one line an event, flushed to the disk; study.json says what was asked.
 """
@@ -65,13 +65,13 @@ class Study:
         self.stack.enter_context(closing(RunLock(folder, LOCK_SECONDS)))
         try:
             remember(folder, record)
-            self.study = self.opened(pruner)
+            self.study = self.open_study(pruner)
         except BaseException:
             self.close()
             raise
         self.asked = len(self.trials())
 
-    def opened(self, pruner: str) -> Any:
+    def open_study(self, pruner: str) -> Any:
         """Optuna's study, from its journal where there is one."""
         path = self.folder / JOURNAL
         mend(path)
