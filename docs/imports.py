@@ -1,8 +1,7 @@
-"""Draw docs/imports.md, a map of dsac/ and the imports between its rooms, from the code: python docs/imports.py"""
+"""Draw docs/imports.md, the imports between the rooms of dsac/, from the code: python docs/imports.py"""
 
 from __future__ import annotations
 
-import ast
 import tomllib
 from pathlib import Path
 
@@ -12,20 +11,12 @@ import networkx
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "imports.md"
 TEXT = """\
-# Where things are
-
-One row for each room of `dsac/`, from the commands down to what everything stands on. `python docs/imports.py` writes
-this page from the code.
-
-| room | what is in it |
-|---|---|
-{rows}
-
-## Who imports whom
+# Who imports whom
 
 An arrow is an import, and all arrows point down. One that other arrows already imply is left out: `tune` imports
 `sweep`, which imports `train`, so there is no arrow from `tune` to `train`. The rules are in
-[pyproject.toml](../pyproject.toml), under `[tool.importlinter]`; a test checks them.
+[pyproject.toml](../pyproject.toml), under `[tool.importlinter]`; a test checks them. `python docs/imports.py` writes
+this page from the code.
 
 ```mermaid
 flowchart TD
@@ -39,15 +30,6 @@ def rooms() -> list[str]:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["dsac"])
     return [*(f"dsac.{room}" for layer in layers for room in layer.split(" | ")), "envs"]
-
-
-def caption(room: str) -> tuple[str, str]:
-    """The path of a room and the first line of its docstring."""
-    path = ROOT / room.replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    shown = path if path.is_dir() else file
-    first_line = str(ast.get_docstring(ast.parse(file.read_text()))).splitlines()[0]
-    return f"{shown.relative_to(ROOT)}{'/' if path.is_dir() else ''}", first_line
 
 
 def arrows() -> list[tuple[str, str]]:
@@ -64,10 +46,8 @@ def arrows() -> list[tuple[str, str]]:
 
 def page() -> str:
     """The text of docs/imports.md."""
-    captions = [caption(room) for room in rooms()]
-    rows = "\n".join(f"| [`{path}`](../{path}) | {text} |" for path, text in captions)
     short = [tuple(room.removeprefix("dsac.") for room in arrow) for arrow in arrows()]
-    return TEXT.format(rows=rows, arrows="\n".join(f"    {importer} --> {imported}" for importer, imported in short))
+    return TEXT.format(arrows="\n".join(f"    {importer} --> {imported}" for importer, imported in short))
 
 
 if __name__ == "__main__":

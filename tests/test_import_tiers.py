@@ -34,8 +34,8 @@ def test_imports_keep_their_contracts(monkeypatch: pytest.MonkeyPatch):
     assert lint_imports(no_cache=True) == 0
 
 
-def test_the_map_of_the_rooms_is_current():
-    """Catches a room, a caption or an arrow that docs/imports.md does not have."""
+def test_the_picture_of_the_imports_is_current():
+    """Catches a room or an arrow that docs/imports.md does not have, and one that is gone."""
     assert imports.PAGE.read_text() == imports.page(), "run python docs/imports.py"
 
 
