@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from made_runs import made_run, made_seeds
 
-from dsac.compare.groups import Group, grouped, incomparable
+from dsac.compare.comparison import incomparable
+from dsac.compare.groups import Group, grouped
 from dsac.compare.results import read
 from dsac.errors import ConfigError
 

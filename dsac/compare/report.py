@@ -10,37 +10,28 @@ import base64
 import hashlib
 import importlib.util
 import json
-import math
-import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dsac.cli.progress import following
-from dsac.compare import figures, tables
+from dsac.compare import tables
 from dsac.compare.calibration import Calibration
+from dsac.compare.charts import chart_data
 from dsac.compare.commands import commands, differences
-from dsac.compare.comparison import Comparison, Profile
-from dsac.compare.groups import NAMES, Group
-from dsac.compare.results import Run
-from dsac.compare.scores import AXES, Array, curve
+from dsac.compare.comparison import Comparison, incomparable
+from dsac.compare.films import Films, best_films
+from dsac.compare.groups import NAMES, Group, remarks_on
+from dsac.compare.scores import AXES
 from dsac.compare.tables import Table
+from dsac.compare.views import Part, overview, parts_of
 from dsac.errors import ConfigError
-from dsac.runs.saved_config import saved
-from dsac.schema.run_config import EnvConfig
-from dsac.schema.validate import as_word, command, read
+from dsac.schema.validate import as_word, command
 
 MISSING_EXTRA = "a report needs jinja2: pip install -e '.[compare]'"
 PAGE = Path(__file__).parent / "page"
-FILM_SIZE, FILM_SECONDS = (400, 300), 15
-MOST_POINTS = 256
-FILM_SEED = 1_000_000  # that of dsac.evaluate
-CALIBRATED = ("mean", "return_mean", "sigma", "return_deviation")
-DASHES = ("", "7 4", "2 3", "8 3 2 3")
+SCRIPTS = ("charts.js", "report.js")
+NAMED = 6  # algorithms in the title
 
 
 def check() -> None:
@@ -58,50 +49,56 @@ def write(
     modules: Mapping[str, str],
 ) -> Path:
     """Write the page; `words` are those of the command that makes it again, `modules` those that may be imported."""
-    films = best_films(found.groups, modules) if words.get("films", True) else {}
-    path.write_text(render(found, critics, reference, words, films), encoding="utf-8")
+    parts = parts_of(found)
+    films = best_films(parts, modules) if words.get("films", True) else {}
+    path.write_text(render(found, parts, critics, reference, words, films), encoding="utf-8")
     return path
 
 
 def render(
     found: Comparison,
+    parts: Sequence[Part],
     critics: Sequence[Calibration],
     reference: bool,
     words: Mapping[str, Any],
-    films: Mapping[str, Sequence[Mapping[str, str | None]]],
+    films: Mapping[str, Films],
 ) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    script, style = ((PAGE / name).read_text() for name in ("report.js", "report.css"))
+    style = (PAGE / "report.css").read_text()
+    script = "\n".join((PAGE / name).read_text() for name in SCRIPTS)
     policy = (
         f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
-    labels, rows = differences(found.groups)
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    profile_axis = axis_of_profile(found)
+    axis = axis_of_profile(found)
+    full = {label: name.full for one in parts for label, name in one.names.items()}
+    groups = [replace(group, label=full[group.label]) for group in found.groups]
+    labels, rows = differences(groups)
     return environment.get_template("report.html").render(
-        title=" · ".join(found.tasks),
-        made=made_with(found.groups),
+        title=title_of(groups),
+        made=made_with(groups),
         policy=policy,
         script=Markup(script),
         style=Markup(style),
-        data=Markup(as_json(chart_data(found, profile_axis))),
-        answers=[tables.answer(env, *found.of(env)) for env in found.tasks],
-        remarks=found.remarks,
-        tasks=[task_part(env, found, reference, films.get(env, ())) for env in found.tasks],
-        profile=profile_axis if found.profiles else "",
-        together=tables.together(found.overall) if found.overall else None,
-        critics=tables.critics(critics) if critics else None,
+        data=Markup(as_json(chart_data(found, parts, axis))),
+        axes=AXES,
+        by=found.by,
+        tasks=[task_part(one, found.by, reference, films.get(one.env, Films())) for one in parts],
+        remarks=remarks_of(found, groups),
+        profile=axis if found.profiles else "",
+        together=tables.together([replace(row, label=full[row.label]) for row in found.overall]),
+        critics=tables.critics([replace(row, label=full[row.label]) for row in critics]),
         critic_tasks=list(dict.fromkeys(row.env for row in critics)),
-        facts=facts(found.groups),
+        facts=facts(groups),
         labels=labels,
         differences=rows,
-        commands=[{"title": f"{group.env}, {group.label}", "lines": commands(group)} for group in found.groups],
+        commands=[{"title": f"{group.env}, {group.label}", "lines": commands(group)} for group in groups],
         command=command_of(words),
     )
 
@@ -117,82 +114,43 @@ def as_json(tree: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def task_part(
-    env: str, found: Comparison, reference: bool, films: Sequence[Mapping[str, str | None]]
-) -> dict[str, Any]:
-    """A task's part of the page."""
-    groups, summaries, pairs = found.of(env)
-    shown = [tables.scores(env, summaries, groups, reference), tables.costs(env, summaries, groups, found.by)]
-    shown += [tables.duels(env, groups, summaries, pairs)] if pairs else []
-    grid = "Seeds are read off straight lines between their evaluations, within the range that all of them share."
-    return {"env": env, "tables": shown, "films": films, "grid": grid}
+def task_part(one: Part, by: str, reference: bool, films: Films) -> dict[str, Any]:
+    """A task's part of the page; tables that are folded have full names."""
+    groups, summaries, pairs = one.renamed()
+    columns, rows = overview(one)
+    folded = [tables.scores(one.env, summaries, groups, reference), tables.costs(one.env, summaries, groups, by)]
+    folded += [tables.duels(one.env, groups, summaries, pairs)] if pairs else []
+    return {
+        "env": one.env,
+        "views": one.views,
+        "columns": columns,
+        "rows": list(zip(one.kinds, rows, strict=True)),
+        "answer": tables.answer(one.env, groups, summaries, pairs),
+        "tables": folded,
+        "films": films,
+    }
+
+
+def remarks_of(found: Comparison, named: Sequence[Group]) -> list[str]:
+    """The remarks of a comparison, those on its groups with the names of the page."""
+    own = {*remarks_on(found.groups), *incomparable(found.groups)}
+    return [*(line for line in found.remarks if line not in own), *remarks_on(named), *incomparable(named)]
+
+
+def title_of(groups: Sequence[Group]) -> str:
+    """Which algorithms on which task: "DSAC-T, PPO on Hopper-v5"; of many algorithms the first, of tasks how many."""
+    algorithms = list(dict.fromkeys(NAMES.get(group.algorithm, group.algorithm) for group in groups))
+    more = [f"{len(algorithms) - NAMED} more"] if len(algorithms) > NAMED else []
+    tasks = list(dict.fromkeys(group.env for group in groups))
+    where = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+    return f"{', '.join([*algorithms[:NAMED], *more])} on {where}"
 
 
 def axis_of_profile(found: Comparison) -> str:
     """What the profile stands on."""
     if len(found.tasks) == 1:
-        return f"Final return on {found.tasks[0]}."
-    return "Final scores of all tasks, 0 the lowest and 1 the highest run of a task."
-
-
-def chart_data(found: Comparison, profile_axis: str) -> dict[str, Any]:
-    """What the script draws, for all three axes."""
-    style = figures.styles(found.groups)
-    return {
-        "by": found.by,
-        "axes": AXES,
-        "styles": [
-            {"label": label, "colour": colour, "dash": DASHES[figures.DASHES.index(dashes)]}
-            for label, (colour, dashes) in style.items()
-        ],
-        "tasks": [
-            {"env": env, "curves": {by: [line(group, by) for group in found.of(env)[0]] for by in AXES}}
-            for env in found.tasks
-        ],
-        "profile": [steps(label, profile) for label, profile in found.profiles.items()],
-        "profileAxis": profile_axis.rstrip("."),
-        "critics": [
-            {"env": group.env, "label": group.label, **{key: pooled(group, key) for key in CALIBRATED}}
-            for group in found.groups
-            if any(run.calibration for run in group.runs)
-        ],
-    }
-
-
-def line(group: Group, by: str) -> dict[str, Any]:
-    """A group's curve on an axis."""
-    drawn = curve(group, by)
-    return {
-        "label": group.label,
-        "x": numbers(drawn.x),
-        "mean": numbers(drawn.mean),
-        "low": numbers(drawn.low),
-        "high": numbers(drawn.high),
-        "seeds": [[numbers(x[thinned(x)]), numbers(y[thinned(x)])] for x, y in drawn.seeds],
-    }
-
-
-def thinned(x: Array) -> NDArray[np.int64]:
-    """Which of a seed's evaluations are drawn: all, or so many of them that a page of many tasks stays light."""
-    return np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(np.int64))
-
-
-def steps(label: str, profile: Profile) -> dict[str, Any]:
-    """A profile as a line with corners."""
-    levels = {"mean": profile.share, "low": profile.low, "high": profile.high}
-    corners = {key: numbers(np.repeat(level, 2)[:-1]) for key, level in levels.items()}
-    return {"label": label, "x": numbers(np.repeat(profile.thresholds, 2)[1:]), "seeds": [], **corners}
-
-
-def pooled(group: Group, key: str) -> list[float] | None:
-    """A column of the calibration of all seeds; None where the critics have no such thing."""
-    columns = [run.calibration[key] for run in group.runs if run.calibration and key in run.calibration]
-    return [value for column in columns for value in column] or None
-
-
-def numbers(values: Any) -> list[float | None]:
-    """Six digits of each, null for what is no number."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in np.ravel(values)]
+        return f"final return on {found.tasks[0]}"
+    return "final score of all tasks, 0 the lowest and 1 the highest run of a task"
 
 
 def facts(groups: Sequence[Group]) -> Table:
@@ -213,54 +171,12 @@ def facts(groups: Sequence[Group]) -> Table:
 
 
 def made_with(groups: Sequence[Group]) -> str:
-    """The line below the title: how many runs, and of what; of many groups the algorithms."""
+    """The line below the title: how many runs, in which simulator."""
     runs = sum(len(group.runs) for group in groups)
-    labels = dict.fromkeys(group.label for group in groups)
-    if len(labels) <= tables.MANY:
-        return f"{runs} runs: {', '.join(labels)}"
-    algorithms = dict.fromkeys(NAMES.get(group.algorithm, group.algorithm) for group in groups)
-    return f"{runs} runs in {len(groups)} groups: {', '.join(algorithms)}"
+    simulators = dict.fromkeys(group.comparability["simulator"] for group in groups)
+    return f"{runs} runs in {len(groups)} groups · {' or '.join(simulators)}"
 
 
 def command_of(words: Mapping[str, Any]) -> str:
     """The command of this page."""
     return command("compare", [as_word(key, value) for key, value in words.items()])
-
-
-def best_films(groups: Sequence[Group], modules: Mapping[str, str]) -> dict[str, list[dict[str, str | None]]]:
-    """For each task a film of each group's best policy, or in its place the reason why there is none."""
-    found: dict[str, list[dict[str, str | None]]] = {}
-    for group in following("films", groups, len(groups)):
-        best = max(group.runs, key=lambda run: run.returns.max())
-        caption = f"{group.label}, seed {best.seed}, its best evaluation: {tables.number(float(best.returns.max()))}"
-        try:
-            source = "data:video/mp4;base64," + base64.b64encode(film_of(best, modules)).decode()
-        except Exception as error:  # a page without a film is better than none
-            source, caption = None, f"{caption}. No film: {error}"
-        found.setdefault(group.env, []).append({"source": source, "caption": caption})
-    return found
-
-
-def film_of(run: Run, modules: Mapping[str, str]) -> bytes:
-    """The first FILM_SECONDS of an episode of a run's best policy, as an mp4. Raises what keeps it from being made."""
-    from dsac.collection.worlds import make_worlds
-    from dsac.evaluation import film
-    from dsac.persistence.policies import read_policy
-
-    if run.folder is None:
-        raise ConfigError("the run was read from a committed folder, which holds no policies")
-    film.choose_renderer()
-    problems = list[str]()
-    arguments = read(EnvConfig, saved(run.folder, modules, uses=("env",))["env"], "env.", problems)
-    if problems:
-        raise ConfigError(*problems)
-    policy, _ = read_policy(run.folder, "best", run.learner)
-    worlds = make_worlds(EnvConfig(**arguments), 1, FILM_SEED, "env")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        try:
-            pictures = film.frames(policy, worlds, FILM_SEED, FILM_SIZE)
-            film.write_mp4(path, islice(pictures, FILM_SECONDS * film.FRAMES_PER_SECOND))
-        finally:
-            worlds.close()
-        return path.read_bytes()

@@ -1,0 +1,144 @@
+"""What the script of the report draws: curves, final scores, profiles and critics as plain values, and their styles."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsac.compare.comparison import Comparison, Profile
+from dsac.compare.groups import Group
+from dsac.compare.scores import AXES, Array, curve, final
+from dsac.compare.views import Part
+
+MOST_POINTS = 256
+CALIBRATED = ("mean", "return_mean", "sigma", "return_deviation")
+# The colours of report.css by number: an algorithm's first group has its own, others one that
+# no algorithm of their tasks has, as long as there are such.
+COLOURS, DASHES = 8, 4
+OWN_COLOUR = {"dsac_t": 0, "ppo": 1, "sac": 2, "td3": 3, "ddpg": 4, "dsac_v1": 5}
+Style = tuple[int, int]
+
+
+def chart_data(found: Comparison, parts: Sequence[Part], profile_axis: str) -> dict[str, Any]:
+    """Everything, for all three axes."""
+    style = styles(parts)
+    full = {label: name.full for part in parts for label, name in part.names.items()}
+    return {
+        "by": found.by,
+        "axes": AXES,
+        "tasks": [task(part, style) for part in parts],
+        "profile": [
+            {"label": full[label], "style": style[label], **steps(profile)}
+            for label, profile in found.profiles.items()
+            if label in style
+        ],
+        "profileAxis": profile_axis,
+        "critics": [
+            {
+                "env": group.env,
+                "label": full[group.label],
+                "style": style[group.label],
+                **{key: pooled(group, key) for key in CALIBRATED},
+            }
+            for group in found.groups
+            if group.label in style and any(run.calibration for run in group.runs)
+        ],
+    }
+
+
+def task(part: Part, style: dict[str, Style]) -> dict[str, Any]:
+    """A task's groups with their final scores and curves, by their place, and its views."""
+    return {
+        "env": part.env,
+        "groups": {
+            index: {
+                "style": style[part.groups[index].label],
+                "seeds": numbers(final(part.groups[index])),
+                "failed": part.groups[index].failed,
+                "final": numbers([row.value, row.low, row.high]),
+                "curves": {by: line(part.groups[index], by) for by in AXES},
+            }
+            for index in part.drawn
+            for row in [part.summaries[index].final]
+        },
+        "views": [
+            {
+                "kind": view.kind,
+                "listed": view.listed,
+                "told": view.told,
+                "called": {index: view.called[index] for index in view.listed},
+            }
+            for view in part.views
+        ],
+    }
+
+
+def styles(parts: Sequence[Part]) -> dict[str, Style]:
+    """A colour and a dash for each label that is drawn: another one than those drawn in the same tasks, if it can be.
+
+    Labels that are told in most tasks choose first; colours are exhausted before dashes.
+    """
+    told = Counter(part.groups[index].label for part in parts for view in part.views for index in view.told)
+    algorithms: dict[str, str] = {}
+    tasks: dict[str, set[str]] = {}
+    own: dict[str, set[int | None]] = {part.env: set() for part in parts}
+    for part in parts:
+        for group in (part.groups[index] for index in part.drawn):
+            algorithms[group.label] = group.algorithm
+            tasks.setdefault(group.label, set()).add(part.env)
+            own[part.env].add(OWN_COLOUR.get(group.algorithm))
+    used: dict[str, set[Style]] = {part.env: set() for part in parts}
+    found: dict[str, Style] = {}
+    for label in sorted(tasks, key=lambda label: -told[label]):
+        mine = [OWN_COLOUR[algorithms[label]]] if algorithms[label] in OWN_COLOUR else []
+        others = set().union(*(own[env] for env in tasks[label]))
+        colours = [*mine, *(colour for colour in range(COLOURS) if colour not in others)]
+        wanted = [(colour, 0) for colour in colours]
+        wanted += [(colour, dash) for dash in range(1, DASHES) for colour in mine or colours]
+        wanted += itertools.product(range(COLOURS), range(DASHES))
+        taken = set().union(*(used[env] for env in tasks[label]))
+        found[label] = next((style for style in wanted if style not in taken), wanted[0])
+        for env in tasks[label]:
+            used[env].add(found[label])
+    return found
+
+
+def line(group: Group, by: str) -> dict[str, Any]:
+    """A group's curve on an axis."""
+    drawn = curve(group, by)
+    return {
+        "x": numbers(drawn.x),
+        "mean": numbers(drawn.mean),
+        "low": numbers(drawn.low),
+        "high": numbers(drawn.high),
+        "seeds": [[numbers(x[thinned(x)]), numbers(y[thinned(x)])] for x, y in drawn.seeds],
+    }
+
+
+def thinned(x: Array) -> NDArray[np.int64]:
+    """Which of a seed's evaluations are drawn: all, or so many of them that a page of many tasks stays light."""
+    return np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(np.int64))
+
+
+def steps(profile: Profile) -> dict[str, Any]:
+    """A profile as a line with corners."""
+    levels = {"mean": profile.share, "low": profile.low, "high": profile.high}
+    corners = {key: numbers(np.repeat(level, 2)[:-1]) for key, level in levels.items()}
+    return {"x": numbers(np.repeat(profile.thresholds, 2)[1:]), "seeds": [], **corners}
+
+
+def pooled(group: Group, key: str) -> list[float] | None:
+    """A column of the calibration of all seeds; None where the critics have no such thing."""
+    columns = [run.calibration[key] for run in group.runs if run.calibration and key in run.calibration]
+    return [value for column in columns for value in column] or None
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Six digits of each, null for what is no number."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in np.ravel(values)]
