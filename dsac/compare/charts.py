@@ -80,32 +80,29 @@ def task(part: Part, style: dict[str, Style]) -> dict[str, Any]:
 
 
 def styles(parts: Sequence[Part]) -> dict[str, Style]:
-    """A colour and a dash for each label that is drawn: another one than those drawn in the same tasks, if it can be.
+    """A colour and a dash for each label that is drawn: another one than those in colour beside it, if it can be.
 
-    Labels that are told in most tasks choose first; colours are exhausted before dashes.
+    Labels that are in colour in most views choose first; colours are exhausted before dashes.
     """
-    told = Counter(part.groups[index].label for part in parts for view in part.views for index in view.told)
-    algorithms: dict[str, str] = {}
-    tasks: dict[str, set[str]] = {}
-    own: dict[str, set[int | None]] = {part.env: set() for part in parts}
-    for part in parts:
-        for group in (part.groups[index] for index in part.drawn):
-            algorithms[group.label] = group.algorithm
-            tasks.setdefault(group.label, set()).add(part.env)
-            own[part.env].add(OWN_COLOUR.get(group.algorithm))
-    used: dict[str, set[Style]] = {part.env: set() for part in parts}
+    views = [
+        ({part.groups[index].label for index in view.told}, {part.groups[index].label for index in view.listed})
+        for part in parts
+        for view in part.views
+    ]
+    algorithms = {part.groups[index].label: part.groups[index].algorithm for part in parts for index in part.drawn}
+    told = Counter(label for there, _ in views for label in there)
     found: dict[str, Style] = {}
-    for label in sorted(tasks, key=lambda label: -told[label]):
+    for label in sorted(algorithms, key=lambda label: -told[label]):
+        near = [there if told[label] else listed for there, listed in views]
+        beside = set().union(*(labels for labels in near if label in labels))
+        others = {OWN_COLOUR.get(algorithms[other]) for other in beside}
         mine = [OWN_COLOUR[algorithms[label]]] if algorithms[label] in OWN_COLOUR else []
-        others = set().union(*(own[env] for env in tasks[label]))
-        colours = [*mine, *(colour for colour in range(COLOURS) if colour not in others)]
+        colours = [*mine, *(colour for colour in range(COLOURS - 1) if colour not in others)]  # grey is for context
         wanted = [(colour, 0) for colour in colours]
         wanted += [(colour, dash) for dash in range(1, DASHES) for colour in mine or colours]
         wanted += itertools.product(range(COLOURS), range(DASHES))
-        taken = set().union(*(used[env] for env in tasks[label]))
+        taken = {found[other] for other in beside if other in found}
         found[label] = next((style for style in wanted if style not in taken), wanted[0])
-        for env in tasks[label]:
-            used[env].add(found[label])
     return found
 
 

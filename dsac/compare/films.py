@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from dsac.cli.progress import following
+from dsac.compare.comparison import listed
 from dsac.compare.results import Run
 from dsac.compare.tables import number
 from dsac.compare.views import Part
@@ -22,33 +23,25 @@ FILM_SIZE, FILM_SECONDS = (400, 300), 15
 FILM_SEED = 1_000_000  # that of dsac.evaluate
 
 
-@dataclass(frozen=True)
-class Films:
-    """Films of a task as (data URI, caption), and why others are missing."""
-
-    made: Sequence[tuple[str, str]] = ()
-    missing: Sequence[str] = ()
+Film = tuple[str, str]  # a data URI and its caption
 
 
-def best_films(parts: Sequence[Part], modules: Mapping[str, str]) -> dict[str, Films]:
-    """For each task a film of the best policy of each group that its first view tells of."""
+def best_films(parts: Sequence[Part], modules: Mapping[str, str]) -> tuple[dict[str, list[Film]], list[str]]:
+    """For each task films of the best policies of the groups in colour, and why others are missing."""
     wanted = [(part, index) for part in parts for index in part.views[0].told]
-    made: dict[str, list[tuple[str, str]]] = {part.env: [] for part in parts}
-    missing: dict[str, dict[str, list[str]]] = {part.env: {} for part in parts}
+    made: dict[str, list[Film]] = {part.env: [] for part in parts}
+    missing: dict[str, list[str]] = defaultdict(list)
     for part, index in following("films", wanted, len(wanted)):
         best = max(part.groups[index].runs, key=lambda run: run.returns.max())
         called = part.views[0].called[index]
         try:
             source = "data:video/mp4;base64," + base64.b64encode(film_of(best, modules)).decode()
         except Exception as error:  # a page without a film is better than none
-            missing[part.env].setdefault(str(error), []).append(called)
+            missing[str(error)].append(f"{part.env} {called}")
         else:
             caption = f"{called}, seed {best.seed}, its best evaluation: {number(float(best.returns.max()))}"
             made[part.env].append((source, caption))
-    return {
-        env: Films(made[env], [f"No film of {', '.join(called)}: {reason}." for reason, called in missing[env].items()])
-        for env in made
-    }
+    return made, [f"No film: {reason} ({listed(called)})" for reason, called in missing.items()]
 
 
 def film_of(run: Run, modules: Mapping[str, str]) -> bytes:

@@ -20,7 +20,7 @@ from dsac.compare.calibration import Calibration
 from dsac.compare.charts import chart_data
 from dsac.compare.commands import commands, differences
 from dsac.compare.comparison import Comparison, incomparable
-from dsac.compare.films import Films, best_films
+from dsac.compare.films import Film, best_films
 from dsac.compare.groups import NAMES, Group, remarks_on
 from dsac.compare.scores import AXES
 from dsac.compare.tables import Table
@@ -50,7 +50,8 @@ def write(
 ) -> Path:
     """Write the page; `words` are those of the command that makes it again, `modules` those that may be imported."""
     parts = parts_of(found)
-    films = best_films(parts, modules) if words.get("films", True) else {}
+    films, missing = best_films(parts, modules) if words.get("films", True) else ({}, [])
+    found = replace(found, remarks=[*found.remarks, *missing])
     path.write_text(render(found, parts, critics, reference, words, films), encoding="utf-8")
     return path
 
@@ -61,7 +62,7 @@ def render(
     critics: Sequence[Calibration],
     reference: bool,
     words: Mapping[str, Any],
-    films: Mapping[str, Films],
+    films: Mapping[str, Sequence[Film]],
 ) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -89,7 +90,7 @@ def render(
         data=Markup(as_json(chart_data(found, parts, axis))),
         axes=AXES,
         by=found.by,
-        tasks=[task_part(one, found.by, reference, films.get(one.env, Films())) for one in parts],
+        tasks=[task_part(one, found.by, reference, films.get(one.env, ())) for one in parts],
         remarks=remarks_of(found, groups),
         profile=axis if found.profiles else "",
         together=tables.together([replace(row, label=full[row.label]) for row in found.overall]),
@@ -114,7 +115,7 @@ def as_json(tree: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def task_part(one: Part, by: str, reference: bool, films: Films) -> dict[str, Any]:
+def task_part(one: Part, by: str, reference: bool, films: Sequence[Film]) -> dict[str, Any]:
     """A task's part of the page; tables that are folded have full names."""
     groups, summaries, pairs = one.renamed()
     columns, rows = overview(one)

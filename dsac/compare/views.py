@@ -18,7 +18,7 @@ from dsac.compare.tables import NOTHING, duration, lost, number, spread
 
 ALL_TOLD = 8  # groups of a view that are drawn in colour; of more, the best of each algorithm and the best others
 TOLD = 6
-LISTED = 16  # groups of a view that have a curve at all
+LISTED = 12  # groups of a view that have a curve at all
 MOST_VIEWS = 8
 EVERY_KIND = -1
 Cell = tuple[str, float | str]  # what is read, and what it is sorted by
@@ -99,7 +99,8 @@ def view(made: Part, kind: int) -> View:
     there = [index for index, own in enumerate(made.kinds) if kind in (own, EVERY_KIND)]
     best = sorted(there, key=lambda index: made.summaries[index].final.value, reverse=True)
     told = told_of(made, best)
-    called = names_among(made, there)
+    known = names([made.groups[index] for index in there])  # what all have in common needs not be said
+    called = {index: known[made.groups[index].label].full for index in there}
     rest = [index for index in best if index not in told]
     kept = {*told, *rest[: max(0, LISTED - len(told))]}
     listed = tuple(index for index in best if index in kept)
@@ -115,13 +116,6 @@ def told_of(made: Part, best: Sequence[int]) -> tuple[int, ...]:
     others = [index for index in best if index not in firsts]
     chosen = {*firsts, *others[: max(0, TOLD - len(firsts))]}
     return tuple(index for index in best if index in chosen)
-
-
-def names_among(made: Part, there: Sequence[int]) -> dict[int, str]:
-    """The short names of groups, and the full ones of those that would share theirs."""
-    known = {index: made.names[made.groups[index].label] for index in there}
-    times = Counter(name.short for name in known.values())
-    return {index: name.short if times[name.short] == 1 else name.full for index, name in known.items()}
 
 
 def differing(made: Part) -> list[str]:
@@ -162,7 +156,7 @@ def sentence(made: Part, best: Sequence[int], called: Mapping[int, str]) -> str:
 
 def overview(made: Part) -> tuple[list[str], list[list[Cell]]]:
     """The table that can be sorted: columns, and a row of cells for each group."""
-    columns = ["precision", "budget", "seeds", "final", "sd", "best of last 10%", "time"]
+    columns = ["precision", "budget", "seeds", "final", "sd", "best of last 10%", "run time"]
     rows: list[list[Cell]] = []
     titles = Counter((made.names[one.label].short, one.settings.get("precision"), one.budget) for one in made.groups)
     for group, row in zip(made.groups, made.summaries, strict=True):

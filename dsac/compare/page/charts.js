@@ -85,7 +85,7 @@ function valueAt(line, at) {
 
 // Curves with intervals. lines() gives {label, style, told, x, mean, low, high, seeds}; what is not told is a faint line.
 class Chart {
-  constructor(figure, { label, lines, xName, seeds, height = 350 }) {
+  constructor(figure, { label, lines, xName, seeds, height = () => 350 }) {
     Object.assign(this, { figure, lines, xName, seeds, height, zoom: null, lit: null });
     this.svg = element("svg", { class: "chart", role: "img", "aria-label": label });
     this.clip = `clip-${Chart.count++}`;
@@ -118,7 +118,7 @@ class Chart {
   }
 
   draw() {
-    const width = Math.max(260, this.figure.clientWidth), height = width < 500 ? this.height * 0.8 : this.height;
+    const width = Math.max(260, this.figure.clientWidth), height = width < 500 ? 290 : this.height();
     const lines = this.lines().filter((line) => line.x.length), told = lines.filter((line) => line.told);
     const box = { left: 52, right: width - 14, top: 10, bottom: height - 42 };
     const [fullLow, fullHigh] = range(told.flatMap((line) => [line.x[0], line.x[line.x.length - 1]]));
@@ -200,7 +200,8 @@ class Chart {
     const area = this.figure.getBoundingClientRect();
     const left = event.clientX - area.left;
     this.tip.style.top = `${event.clientY - area.top + 12}px`;
-    this.tip.style.left = left > area.width / 2 ? `${left - this.tip.offsetWidth - 14}px` : `${left + 14}px`;
+const beside = left > area.width / 2 ? left - this.tip.offsetWidth - 14 : left + 14;
+    this.tip.style.left = `${Math.max(0, Math.min(beside, area.width - this.tip.offsetWidth))}px`;
   }
 
   release(event) {

@@ -25,6 +25,7 @@ class Task {
       lines: () => this.lines(),
       xName: () => data.axes[state.by],
       seeds: () => state.seeds,
+      height: () => Math.min(Math.max(section.querySelector(".finals").clientHeight - 30, 330), 480),
     });
     charts.push(this.chart);
     this.buttons = [...section.querySelectorAll(".views button")];
@@ -38,10 +39,6 @@ class Task {
       head.firstElementChild.addEventListener("click", () => this.sort(head, column));
       if (head.textContent === "final") this.sort(head, column);
     });
-    for (const row of this.rows) {
-      const group = this.task.groups[row.dataset.group];
-      if (group) row.firstElementChild.className = styled(group.style);
-    }
     this.look(0);
   }
 
@@ -60,6 +57,16 @@ class Task {
     this.chart.zoom = null;
     this.list();
     this.cut();
+    this.colour();
+  }
+
+  // The curves, and a dot in the table for each that is in colour.
+  colour() {
+    const told = this.told[this.view];
+    for (const row of this.rows) {
+      const index = Number(row.dataset.group);
+      row.firstElementChild.className = told.has(index) ? styled(this.task.groups[index].style) : "";
+    }
     this.chart.draw();
   }
 
@@ -69,7 +76,7 @@ class Task {
     const groups = view.listed.map((index) => this.task.groups[index]);
     const [low, high] = extent(groups.flatMap((group) => [...group.final, ...group.seeds]).filter((value) => value !== null));
     const place = (value) => `${((value - low) / (high - low)) * 100}%`;
-    const marks = ticks(low, high, 3);
+    const marks = ticks(low, high, 4);
     const put = (name, value, className) => {
       const made = html(name, "", className);
       made.style.left = place(value);
@@ -95,7 +102,7 @@ class Task {
       button.addEventListener("click", () => {
         if (!told.delete(index)) told.add(index);
         button.setAttribute("aria-pressed", String(told.has(index)));
-        this.chart.draw();
+        this.colour();
       });
       for (const event of ["pointerenter", "focus"]) button.addEventListener(event, () => this.chart.light(view.called[index]));
       for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => this.chart.light(null));
