@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ Style = tuple[int, int]
 
 def chart_data(found: Comparison, parts: Sequence[Part], profile_axis: str) -> dict[str, Any]:
     """Everything, for all three axes."""
-    style = styles(parts)
+    measured = [group for group in found.groups if any(run.calibration for run in group.runs)]
+    style = styles(parts, [{one.label for one in measured if one.env == part.env} for part in parts] + [{*found.profiles}])
     full = {label: name.full for part in parts for label, name in part.names.items()}
     return {
         "by": found.by,
@@ -46,8 +47,8 @@ def chart_data(found: Comparison, parts: Sequence[Part], profile_axis: str) -> d
                 "style": style[group.label],
                 **{key: pooled(group, key) for key in CALIBRATED},
             }
-            for group in found.groups
-            if group.label in style and any(run.calibration for run in group.runs)
+            for group in measured
+            if group.label in style
         ],
     }
 
@@ -79,10 +80,11 @@ def task(part: Part, style: dict[str, Style]) -> dict[str, Any]:
     }
 
 
-def styles(parts: Sequence[Part]) -> dict[str, Style]:
+def styles(parts: Sequence[Part], together: Sequence[Set[str]]) -> dict[str, Style]:
     """A colour and a dash for each label that is drawn: another one than those in colour beside it, if it can be.
 
-    Labels that are in colour in most views choose first; colours are exhausted before dashes.
+    Labels that are in colour in most views choose first; colours are exhausted before dashes. `together` are labels of
+    further charts.
     """
     views = [
         ({part.groups[index].label for index in view.told}, {part.groups[index].label for index in view.listed})
@@ -101,6 +103,7 @@ def styles(parts: Sequence[Part]) -> dict[str, Style]:
         wanted = [(colour, 0) for colour in colours]
         wanted += [(colour, dash) for dash in range(1, DASHES) for colour in mine or colours]
         wanted += itertools.product(range(COLOURS), range(DASHES))
+        beside = beside.union(*(labels for labels in together if label in labels))
         taken = {found[other] for other in beside if other in found}
         found[label] = next((style for style in wanted if style not in taken), wanted[0])
     return found

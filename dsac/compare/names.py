@@ -146,4 +146,4 @@ def worded(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value)
     if abs(value) >= 1_000_000:
         return f"{value / 1_000_000:.4g}M"
-    return f"{value / 1000:.4g}k" if abs(value) >= ROUNDED_FROM else f"{value:.4g}"
+    return f"{value / 1000:.4g}k" if abs(value) >= ROUNDED_FROM else f"{value:,.4g}"

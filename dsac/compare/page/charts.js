@@ -142,7 +142,8 @@ class Chart {
       frame.append(element("text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, said(tick)));
     }
     for (const tick of ticks(low, high, Math.max(3, Math.round(width / 130)))) {
-      frame.append(element("text", { x: Math.min(x(tick), width - 16), y: box.bottom + 18, "text-anchor": "middle" }, said(tick)));
+      const text = said(tick);
+      frame.append(element("text", { x: Math.min(x(tick), width - text.length * 3.8), y: box.bottom + 18, "text-anchor": "middle" }, text));
     }
     frame.append(element("line", { class: "axis-line", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
     frame.append(element("text", { x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" }, this.xName()));
@@ -234,7 +235,7 @@ class Dots {
     const { series } = this;
     const realised = this.what === "mean" ? "return_mean" : "return_deviation";
     const [low, high] = extent(series.flatMap((one) => [...one[this.what], ...one[realised]]));
-    const width = 380, height = 330, box = { left: 58, right: width - 12, top: 10, bottom: height - 30 };
+    const width = Math.max(260, this.figure.clientWidth), height = 330, box = { left: 58, right: width - 12, top: 10, bottom: height - 30 };
     const x = (value) => box.left + ((value - low) / (high - low)) * (box.right - box.left);
     const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -76,7 +76,7 @@ class Task {
     const groups = view.listed.map((index) => this.task.groups[index]);
     const [low, high] = extent(groups.flatMap((group) => [...group.final, ...group.seeds]).filter((value) => value !== null));
     const place = (value) => `${((value - low) / (high - low)) * 100}%`;
-    const marks = ticks(low, high, 4);
+    const marks = ticks(low, high, this.section.clientWidth < 500 ? 2 : 4);
     const put = (name, value, className) => {
       const made = html(name, "", className);
       made.style.left = place(value);
