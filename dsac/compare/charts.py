@@ -28,7 +28,9 @@ Style = tuple[int, int]
 def chart_data(found: Comparison, parts: Sequence[Part], profile_axis: str) -> dict[str, Any]:
     """Everything, for all three axes."""
     measured = [group for group in found.groups if any(run.calibration for run in group.runs)]
-    style = styles(parts, [{one.label for one in measured if one.env == part.env} for part in parts] + [{*found.profiles}])
+    style = styles(
+        parts, [{one.label for one in measured if one.env == part.env} for part in parts] + [{*found.profiles}]
+    )
     full = {label: name.full for part in parts for label, name in part.names.items()}
     return {
         "by": found.by,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsac.compare.failures import counted, endings, lowest_returns
+from dsac.compare.failures import counted, failed, frozen, lowest_returns
 from dsac.compare.overrides import experiment_matters, overrides
 from dsac.compare.results import NO_MATTER, Run
 from dsac.config import choices
@@ -101,8 +101,8 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
         group_of(key, found, said, lowest, until)
         for (key, found), said in zip(members.items(), name_groups(members, until), strict=True)
     ]
-    groups.sort(key=lambda group: (group.env, rank(group.algorithm), group.label))
-    return groups, [*remarks, *remarks_on(groups)]
+    remarks += remarks_on(groups)
+    return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
 
 
 def group_of(
@@ -130,8 +130,13 @@ def group_of(
 
 
 def remarks_on(groups: Sequence[Group]) -> list[str]:
-    """A line for each run of the groups that was repeated, stopped learning or failed."""
-    return [f"{one.env} {one.label}: {remark}" for one in groups for remark in [*one.repeated, *endings(one.runs)]]
+    """A line for each run of the groups that was repeated, then for each that stopped learning, then that failed."""
+    kinds: list[Callable[[Group], Iterable[str]]] = [
+        lambda group: group.repeated,
+        lambda group: frozen(group.runs),
+        lambda group: failed(group.runs),
+    ]
+    return [f"{one.env} {one.label}: {remark}" for kind in kinds for one in groups for remark in kind(one)]
 
 
 def trimmed(run: Run, until: float | None, lowest: Mapping[str, float], remarks: list[str]) -> Run | None:
