@@ -129,7 +129,7 @@ def test_of_many_groups_the_best_are_spoken_of(tmp_path: Path):
     assert text.count("| DSAC-T against") == 9
     assert "| SAC tau=0.001 against" not in text
     assert "All 45 pairs are in pairs.csv." in text
-    assert "10 runs in 10 groups: DSAC-T, SAC" in (tmp_path / "report.html").read_text()
+    assert "10 runs in 10 groups" in (tmp_path / "report.html").read_text()
 
 
 def test_many_settings_of_one_algorithm_can_be_told_apart(tmp_path: Path):

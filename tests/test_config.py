@@ -12,13 +12,13 @@ import yaml
 
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
+from dsac.cli.write_conf import conf_files
 from dsac.config import compose, flat_keys, load, remark, to_tree
 from dsac.errors import ConfigError
 from dsac.runs.saved_config import saved
 from dsac.schema.ranges import rules_of
 from dsac.schema.run_config import EnvConfig, TrainConfig
 from dsac.schema.validate import checked, plain_value
-from dsac.schema.write_conf import conf_files
 
 ALGORITHMS = names()
 SHORTCUTS = {"num_envs", "updates_per_env_step"}
@@ -286,7 +286,7 @@ def test_shortcuts_reach_the_algorithm():
 def test_the_files_of_conf_are_those_that_the_settings_write():
     """Catches a default that is changed in a field or in a yaml alone: what --help prints would not be what is used."""
     for path, text in conf_files().items():
-        assert path.read_text() == text, f"{path} differs from the fields: python -m dsac.schema.write_conf"
+        assert path.read_text() == text, f"{path} differs from the fields: python -m dsac.cli.write_conf"
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

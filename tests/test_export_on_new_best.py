@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from small_runs import assert_same, final_state, only_run, small_config, stop_at, train, train_whole
 
+from dsac.callbacks import on_new_best
 from dsac.config import load, to_tree
 from dsac.errors import ConfigError
-from dsac.export import on_new_best
 from dsac.export.controller import Policy
 from dsac.persistence.atomic import read_manifest
 

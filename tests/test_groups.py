@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from made_runs import made_run, made_seeds
 
-from dsac.compare.groups import Group, grouped, incomparable
+from dsac.compare.comparison import incomparable
+from dsac.compare.groups import Group, grouped
+from dsac.compare.names import names
 from dsac.compare.results import read
 from dsac.errors import ConfigError
 
@@ -218,3 +220,63 @@ def test_a_remark_on_many_groups_stays_a_line(tmp_path: Path):
     made_run(tmp_path, "ppo", (0.0, 1.0, 2.0))
     (remark,) = incomparable(groups(tmp_path)[0])
     assert remark.endswith("(2,000 env steps: 4 groups; 3,000 env steps: PPO)")
+
+
+def called(root: Path) -> set[tuple[str, str, str]]:
+    """Task, short and full name of each group."""
+    found, _ = groups(root)
+    known = names(found)
+    return {(group.env, *known[group.label]) for group in found}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("algo.batch_size=512", "batch 512"),
+        ("algo.num_envs=1", "1 env"),
+        ("algo.replay_capacity=200000", "replay of 200k"),
+        ("algo.hidden_sizes=[64,64]", "layers 64 x 64"),
+        ("algo.layer_norm=true", "layer norm"),
+        ("algo.twin_value_distributions=false", "no twin critics"),
+        ("algo.critic_loss=release_2025", "critic loss of the 2025 release"),
+        ("algo.huber_delta=30", "huber_delta=30.0"),  # nobody has said how
+    ],
+)
+def test_a_name_says_a_setting_as_a_person_does(tmp_path: Path, word: str, said: str):
+    """Catches `batch_size=512` in a heading, a switch that reads as its opposite, and a setting that is lost because
+    nobody wrote down how it is said."""
+    made_run(tmp_path)
+    made_run(tmp_path, "dsac_t", (1.0, 2.0, 3.0), word)
+    assert called(tmp_path) == {("Hopper-v5", one, one) for one in ("DSAC-T", f"DSAC-T, {said}")}
+
+
+def test_precision_and_budget_are_in_a_name_where_it_needs_them(tmp_path: Path):
+    """Catches `precision=bfloat16 total_env_steps=600000` in a name, and two groups of a task with one full name."""
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "precision=bfloat16", "experiment=recipe", "total_env_steps=2000")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0, 3.0), "experiment=recipe", "total_env_steps=3000")
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "experiment=recipe", "total_env_steps=2000")
+    made_run(tmp_path, "ppo", (1.0, 2.0))
+    made_run(tmp_path, "ppo", (1.0, 2.0, 3.0))
+    made_run(tmp_path, "dsac_t", (1.0, 2.0), "precision=bfloat16", "experiment=recipe", env="Ant")
+    made_run(tmp_path, "sac", (1.0, 2.0), "precision=bfloat16", env="Ant")
+    made_run(tmp_path, "sac", (1.0, 2.0, 3.0))
+    assert called(tmp_path) == {
+        ("Hopper-v5", "DSAC-T", "DSAC-T, 2,000 steps, bfloat16"),
+        ("Hopper-v5", "DSAC-T", "DSAC-T, 3,000 steps, float32"),
+        ("Hopper-v5", "DSAC-T", "DSAC-T, 2,000 steps, float32"),
+        ("Hopper-v5", "PPO", "PPO, 2,000 steps"),
+        ("Hopper-v5", "PPO", "PPO, 3,000 steps"),
+        ("Hopper-v5", "SAC", "SAC"),
+        ("Ant-v5", "DSAC-T", "DSAC-T, 2,000 steps, bfloat16"),
+        ("Ant-v5", "SAC", "SAC"),
+    }
+
+
+def test_names_that_would_be_one_are_the_labels(tmp_path: Path):
+    """Catches two groups of one name because their settings differ in digits that a name does not show."""
+    for rate in ("0.000123451", "0.000123452"):
+        made_run(tmp_path, "ppo", (1.0, 2.0), f"algo.learning_rate={rate}")
+    assert {full for _, _, full in called(tmp_path)} == {
+        "PPO learning_rate=0.000123452",
+        "PPO learning_rate=0.000123451",
+    }

@@ -11,9 +11,9 @@ from small_runs import only_run, rows, small_config, small_words, stop_at, train
 
 from dsac.callbacks.evaluator import Evaluator
 from dsac.callbacks.logger import Logger
+from dsac.callbacks.on_new_best import ExportOnNewBest
 from dsac.callbacks.watchdog import Watchdog
 from dsac.cli import exit_codes
-from dsac.export.on_new_best import ExportOnNewBest
 from dsac.persistence.lock import RunLock
 from dsac.persistence.replay_segments import Archive
 from dsac.runs import record

@@ -14,8 +14,9 @@ from typing import Any
 
 from dsac.cli.exit_codes import FINISHED, entered
 from dsac.cli.progress import following
-from dsac.compare import calibration, comparison, figures, report, results, tables
+from dsac.compare import calibration, comparison, figures, results, tables
 from dsac.compare.comparison import Comparison
+from dsac.compare.page import report
 from dsac.compare.results import Run
 from dsac.compare.scores import AXES
 from dsac.config import refuse_shadowed_envs

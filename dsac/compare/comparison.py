@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsac.cli.progress import following
-from dsac.compare.groups import Group, grouped, incomparable
+from dsac.compare.groups import Group, grouped
 from dsac.compare.results import QUIET_SECONDS, Run
 from dsac.compare.scores import Curve, Estimate, Pair, Summary, curve, estimate, final, pairs, summarise, thresholds
 from dsac.evaluation import statistics
@@ -84,6 +85,26 @@ def compare(
         overall(groups),
         [*remarks, *incomparable(groups)],
     )
+
+
+def incomparable(groups: Sequence[Group]) -> list[str]:
+    """A remark for each kind of difference between the groups of one task that keeps them from being compared."""
+    remarks = []
+    for env in dict.fromkeys(group.env for group in groups):
+        found = [group for group in groups if group.env == env]
+        for key in found[0].comparability:
+            kinds: dict[str, list[str]] = defaultdict(list)
+            for one in found:
+                kinds[one.comparability[key]].append(one.label)
+            if len(kinds) > 1:
+                sides = "; ".join(f"{value}: {listed(labels)}" for value, labels in kinds.items())
+                remarks.append(f"{env}: not compared across different {key} ({sides})")
+    return remarks
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Up to three labels by name, more as a number: a label is as long as all settings in which the groups differ."""
+    return ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} groups"
 
 
 def in_every_task(groups: Sequence[Group]) -> dict[str, list[Group]]:

@@ -59,3 +59,23 @@ def continued(run: Run, lowest: float, until: float | None, usual: Array) -> Run
     }
     longer: dict[str, Any] = {name: np.append(getattr(run, name), values) for name, values in tail.items()}
     return dataclasses.replace(run, ended_at=failed_at, **longer)
+
+
+def frozen(runs: Iterable[Run]) -> list[str]:
+    """What is to be said of runs that stopped learning, while others beside them went on."""
+    return [
+        f"seed {run.seed} stopped learning at {run.frozen_at:,.0f} env steps, where its numbers "
+        "were no longer finite; it counts with what it then scored"
+        for run in runs
+        if run.frozen_at is not None and run.failure is None
+    ]
+
+
+def failed(runs: Iterable[Run]) -> list[str]:
+    """What is to be said of runs that failed, continued as they are counted."""
+    return [
+        f"seed {run.seed} failed at {run.ended_at:,.0f} env steps, {run.failure}; from there on "
+        f"it counts with the lowest return known of the task, {run.returns[-1]:,.1f}"
+        for run in runs
+        if run.failure is not None
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsac.compare.failures import counted, lowest_returns
+from dsac.compare.failures import counted, failed, frozen, lowest_returns
 from dsac.compare.overrides import experiment_matters, overrides
 from dsac.compare.results import NO_MATTER, Run
 from dsac.config import choices
@@ -26,6 +26,7 @@ NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "
 SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
 LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
 WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
+Distinctions = tuple[tuple[str, Any], ...]  # settings, dotted keys with their values, in the order of a label
 REACHED = 0.95
 AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
 # What a setting was before it came into being: what it is by default.
@@ -41,17 +42,23 @@ DEFAULTS = {
 class Group:
     """Runs of one task and algorithm that differ in nothing but the seed, by seed.
 
-    label       the algorithm, with what sets it apart from its other groups
-    settings    the config that they share, dotted keys
-    comparability       what another group must share to be compared with: task, simulator, evaluation, budget
+    label           the algorithm, with what sets it apart from its other groups as one types it
+    distinctions    that as dotted keys and values, in the order of the label
+    settings        the config that they share, dotted keys
+    budget          env steps up to which it is compared
+    comparability   what another group must share to be compared with: task, simulator, evaluation, budget
+    repeated        a remark for each run that was left out because its seed is there already
     """
 
     env: str
     algorithm: str
     label: str
+    distinctions: Distinctions
     runs: tuple[Run, ...]
     settings: Mapping[str, Any]
+    budget: float
     comparability: Mapping[str, str]
+    repeated: tuple[str, ...] = ()
 
     @property
     def updates_per_env_step(self) -> float:
@@ -90,33 +97,46 @@ def grouped(runs: Iterable[Run], until: float | None = None) -> tuple[list[Group
     members: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in whole:
         members[run.env, run.algorithm, identity(run, until)].append(run)
-    labels = dict(zip(members, name_groups(members, until), strict=True))
     groups = [
-        Group(
-            env,
-            algorithm,
-            labels[env, algorithm, same],
-            tuple(unique_seeds(counted(found, lowest[env], until), labels[env, algorithm, same], remarks)),
-            shared(found[0]),
-            comparability(found[0], until),
-        )
-        for (env, algorithm, same), found in members.items()
+        group_of(key, found, said, lowest, until)
+        for (key, found), said in zip(members.items(), name_groups(members, until), strict=True)
     ]
-    remarks += [
-        f"{one.env} {one.label}: seed {run.seed} stopped learning at {run.frozen_at:,.0f} env steps, where its numbers "
-        "were no longer finite; it counts with what it then scored"
-        for one in groups
-        for run in one.runs
-        if run.frozen_at is not None and run.failure is None
-    ]
-    remarks += [
-        f"{one.env} {one.label}: seed {run.seed} failed at {run.ended_at:,.0f} env steps, {run.failure}; from there on "
-        f"it counts with the lowest return known of the task, {lowest[one.env]:,.1f}"
-        for one in groups
-        for run in one.runs
-        if run.failure is not None
-    ]
+    remarks += remarks_on(groups)
     return sorted(groups, key=lambda group: (group.env, rank(group.algorithm), group.label)), remarks
+
+
+def group_of(
+    key: tuple[str, str, str],
+    found: Sequence[Run],
+    said: Distinctions,
+    lowest: Mapping[str, float],
+    until: float | None,
+) -> Group:
+    """The group of runs of one (env, algorithm, identity), its failed runs continued with the lowest return."""
+    env, algorithm, _ = key
+    runs, repeated = unique_seeds(counted(found, lowest[env], until))
+    budget = until or found[0].settings["total_env_steps"]
+    return Group(
+        env,
+        algorithm,
+        label_of(algorithm, said),
+        said,
+        tuple(runs),
+        shared(found[0]),
+        budget,
+        comparability(found[0], until),
+        tuple(repeated),
+    )
+
+
+def remarks_on(groups: Sequence[Group]) -> list[str]:
+    """A line for each run of the groups that was repeated, then for each that stopped learning, then that failed."""
+    kinds: list[Callable[[Group], Iterable[str]]] = [
+        lambda group: group.repeated,
+        lambda group: frozen(group.runs),
+        lambda group: failed(group.runs),
+    ]
+    return [f"{one.env} {one.label}: {remark}" for kind in kinds for one in groups for remark in kind(one)]
 
 
 def trimmed(run: Run, until: float | None, lowest: Mapping[str, float], remarks: list[str]) -> Run | None:
@@ -184,17 +204,18 @@ def comparability(run: Run, until: float | None) -> dict[str, str]:
     }
 
 
-def unique_seeds(runs: Sequence[Run], label: str, remarks: list[str]) -> list[Run]:
-    """One run a seed, the longest and then the newest; the others are named in the remarks."""
+def unique_seeds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """One run a seed, the longest and then the newest, and a remark for each of the others."""
     by_seed: dict[int, Run] = {}
+    remarks = []
     for run in sorted(runs, key=lambda run: (run.env_steps[-1], run.name)):
         if (former := by_seed.get(run.seed)) is not None:
             again = (
                 "with the same" if np.array_equal(former.returns, run.returns[: len(former.returns)]) else "with other"
             )
-            remarks.append(f"{run.env} {label}: seed {run.seed} was run twice, {again} returns; {former.name} left out")
+            remarks.append(f"seed {run.seed} was run twice, {again} returns; {former.name} left out")
         by_seed[run.seed] = run
-    return [by_seed[seed] for seed in sorted(by_seed)]
+    return [by_seed[seed] for seed in sorted(by_seed)], remarks
 
 
 def rank(algorithm: str) -> int:
@@ -202,26 +223,44 @@ def rank(algorithm: str) -> int:
     return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
 
 
-def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[str]:
-    """A label for each group (env, algorithm, ...): the algorithm, the experiment and the settings besides.
+def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[Distinctions]:
+    """The distinctions of each group (env, algorithm, ...): its experiment and the settings besides.
 
     Said is what differs among the groups of an algorithm within one task, and that only of the groups that depart in
     it from their task, algorithm and experiment. Groups that would share a label, as those of an experiment that is a
     file, whose settings nobody knows here, say all that differs between them.
     """
     rows = [
-        (env, NAMES.get(algorithm, algorithm), labelling(runs, until), runs[0].settings)
+        (env, label_of(algorithm, ()), labelling(runs, until), runs[0].settings)
         for (env, algorithm, _), runs in groups.items()
     ]
-    labels = told_apart(rows, departing)
-    rows = [(env, label, values, settings) for (env, _, values, settings), label in zip(rows, labels, strict=True)]
-    return told_apart(rows, lambda values, _: set(values) - {"experiment"})
+    first = distinctions(rows, departing)
+    rows = [
+        (env, label_of(algorithm, said), values, settings)
+        for (env, algorithm, values, settings), said in zip(rows, first, strict=True)
+    ]
+    further = distinctions(rows, lambda values, _: set(values) - {"experiment"})
+    return [one + other for one, other in zip(first, further, strict=True)]
+
+
+def label_of(algorithm: str, said: Distinctions) -> str:
+    """An algorithm by its name, or a label so far, with settings as one types them."""
+    return " ".join([NAMES.get(algorithm, algorithm), *(shown(key, value) for key, value in said)])
 
 
 def told_apart(
     rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
 ) -> list[str]:
-    """The labels of rows (task, label, values, settings), each with those of its values that are worth saying.
+    """The labels of rows (task, label, values, settings), each with those of its values that are worth saying."""
+    return [
+        label_of(label, said) for (_, label, _, _), said in zip(rows, distinctions(rows, worth_saying), strict=True)
+    ]
+
+
+def distinctions(
+    rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
+) -> list[Distinctions]:
+    """Those of the values of rows (task, label, values, settings) that are worth saying.
 
     Only where rows of the same task and label differ, and then in all tasks: a label means the same in each of them.
     """
@@ -229,11 +268,11 @@ def told_apart(
         same: differing_keys([(env, values) for env, label, values, _ in rows if label == same])
         for same in dict.fromkeys(label for _, label, _, _ in rows)
     }
-    labels = []
+    found = []
     for _, label, values, settings in rows:
         said = worth_saying(values, settings) if keys[label] else ()
-        labels.append(" ".join([label, *(shown(key, values.get(key)) for key in keys[label] if key in said)]))
-    return labels
+        found.append(tuple((key, values.get(key)) for key in keys[label] if key in said))
+    return found
 
 
 def departing(values: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
@@ -274,23 +313,3 @@ def shown(key: str, value: Any) -> str:
         return str(value)
     text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
     return f"{key.rpartition('.')[2] if key.startswith('algo.') else key}={text}"
-
-
-def incomparable(groups: Sequence[Group]) -> list[str]:
-    """A remark for each kind of difference between the groups of one task that keeps them from being compared."""
-    remarks = []
-    for env in dict.fromkeys(group.env for group in groups):
-        found = [group for group in groups if group.env == env]
-        for key in found[0].comparability:
-            kinds: dict[str, list[str]] = defaultdict(list)
-            for one in found:
-                kinds[one.comparability[key]].append(one.label)
-            if len(kinds) > 1:
-                sides = "; ".join(f"{value}: {listed(labels)}" for value, labels in kinds.items())
-                remarks.append(f"{env}: not compared across different {key} ({sides})")
-    return remarks
-
-
-def listed(labels: Sequence[str]) -> str:
-    """Up to three labels by name, more as a number: a label is as long as all settings in which the groups differ."""
-    return ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} groups"

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dsac.export.contract import SafeAction
 from dsac.export.layers import FloatArray, Layers
 from dsac.export.parity import TOLERANCE, ParitySet
 from dsac.export.units import in_words
 from dsac.schema.plain_text import in_source
+from dsac.schema.safe_action import SafeAction
 
 TEMPLATE = Path(__file__).with_name("policy.h.in")
 CHECKED_NUMBERS = 12_000  # how much of the parity set goes into the header

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from dsac.errors import ConfigError
-from dsac.export.contract import SafeAction
 from dsac.export.layers import FloatArray, Layer, Layers
+from dsac.schema.safe_action import SafeAction
 
 OPSET, IR_VERSION = 17, 8
 LAYER_NORM_EPSILON = 1e-5  # torch's

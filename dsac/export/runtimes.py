@@ -15,12 +15,12 @@ from dsac.errors import ExportRefused
 from dsac.evaluation.scoring import Score, score
 from dsac.export import controller
 from dsac.export.c_library import CLibrary
-from dsac.export.contract import SafeAction
 from dsac.export.layers import FloatArray
 from dsac.export.parity import TOLERANCE, ParitySet
 from dsac.export.report import closed_loop
 from dsac.export.torchscript import read_torchscript
 from dsac.nn.policy import Policy
+from dsac.schema.safe_action import SafeAction
 from envs.contract import VecEnv
 
 TIMED_STEPS = 500

@@ -16,12 +16,9 @@ from dsac.evaluation.scoring import MOST_WORLDS, Score, worlds
 from dsac.export import c_header, controller, onnx_graph
 from dsac.export.c_library import compiler
 from dsac.export.contract import (
-    SafeAction,
     check_task,
     contract,
     obs_limit,
-    safe_action,
-    safe_action_warning,
     training_score,
 )
 from dsac.export.layers import Layers, check_weights, layers_of
@@ -43,6 +40,7 @@ from dsac.persistence.policies import read_policy
 from dsac.runs.saved_config import saved
 from dsac.schema.files import make_folders, refuse_linked_folders, remove, sync
 from dsac.schema.run_config import EnvConfig
+from dsac.schema.safe_action import SafeAction, safe_action, safe_action_warning
 from dsac.schema.validate import read
 from envs.contract import VecEnv
 

@@ -15,6 +15,7 @@ from dsac.callbacks.checkpointer import Checkpointer
 from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.evaluator import Evaluator, Histograms
 from dsac.callbacks.logger import Logger
+from dsac.callbacks.on_new_best import ExportOnNewBest, check_settings
 from dsac.callbacks.reward_size import RewardSizeWatch
 from dsac.callbacks.watchdog import Watchdog
 from dsac.cli.exit_codes import FINISHED, INTERRUPTED, RESUMABLE, code_of
@@ -22,7 +23,6 @@ from dsac.cli.progress import ProgressBar
 from dsac.cli.signals import Stopping
 from dsac.config import remark, to_tree
 from dsac.evaluation import film
-from dsac.export.on_new_best import ExportOnNewBest, check_settings
 from dsac.persistence import checkpoint
 from dsac.persistence.lock import RunLock
 from dsac.persistence.replay_segments import Archive, Log

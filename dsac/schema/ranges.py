@@ -1,7 +1,7 @@
 """Config fields that know what a value may be, and what it is a setting of.
 
 The default of a setting stands in its field and nowhere else. The range lets the loader refuse a wrong value before
-anything is built. `help` is the line beside it in conf/, which dsac.schema.write_conf makes from the fields. The kind
+anything is built. `help` is the line beside it in conf/, which dsac.cli.write_conf makes from the fields. The kind
 says what a setting decides, and `change` whether it may differ when a run is resumed; dsac.schema.run_config makes
 every list of settings from the two.
 """

@@ -1,5 +1,5 @@
 """The settings of a run as frozen values, each with its default, its range and its help. dsac.config makes and checks
-them; dsac.schema.write_conf writes conf/train.yaml from them.
+them; dsac.cli.write_conf writes conf/train.yaml from them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Reporter:
 
     def write(self, numbers: dict[str, object]) -> None:
         """Replace the file, if the disk takes it: readers see the old one or the new one."""
-        temporary = files.beside(self.path, "partial")
+        temporary = files.temp_path(self.path, "partial")
         with contextlib.suppress(OSError):
             with os.fdopen(files.create(temporary), "w") as file:
                 json.dump(numbers, file)

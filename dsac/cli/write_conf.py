@@ -1,4 +1,4 @@
-"""conf/train.yaml and conf/algo/*.yaml, made from the settings' own fields: python -m dsac.schema.write_conf
+"""conf/train.yaml and conf/algo/*.yaml, made from the settings' own fields: python -m dsac.cli.write_conf
 
 A default, its range and its help stand in its field and nowhere else. Change them there, then run this.
 """
@@ -20,7 +20,7 @@ from dsac.schema.run_config import SECTIONS, CommandConfig, EnvConfig, TrainConf
 COLUMN = 40  # where the help begins
 TRAIN = """\
 # Every setting of a run, with its default. Set any on the command line: key=value, or section.key=value.
-# Written by python -m dsac.schema.write_conf from dsac/schema/run_config.py: change a default there.
+# Written by python -m dsac.cli.write_conf from dsac/schema/run_config.py: change a default there.
 defaults:
   - _self_
   - algo: dsac_t                        # one of conf/algo, or the import path of a module of yours
@@ -28,7 +28,7 @@ defaults:
 
 """
 ALGORITHM = (
-    "Written by python -m dsac.schema.write_conf from dsac/algorithms/{name}.py and base.py: change a default there."
+    "Written by python -m dsac.cli.write_conf from dsac/algorithms/{name}.py and base.py: change a default there."
 )
 
 

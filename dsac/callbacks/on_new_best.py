@@ -12,12 +12,12 @@ from pathlib import Path
 
 from dsac.config import to_tree
 from dsac.errors import CheckpointError
-from dsac.export.contract import safe_action, safe_action_warning
 from dsac.persistence.atomic import read_manifest
 from dsac.schema.files import read_json
 from dsac.schema.importing import modules_named
 from dsac.schema.plain_text import warn
 from dsac.schema.run_config import TrainConfig
+from dsac.schema.safe_action import safe_action, safe_action_warning
 from dsac.trainer import Trainer
 from envs.contract import EnvSpec
 
@@ -41,7 +41,7 @@ def check_settings(config: TrainConfig, spec: EnvSpec) -> None:
 
 
 class ExportOnNewBest:
-    """A task that keeps learner-<i>/export-best at the best policy, in child processes of the lowest priority.
+    """A callback that keeps learner-<i>/export-best at the best policy, in child processes of the lowest priority.
 
     What is owed is read from the folders: a best policy whose export is of other env steps. So a run that was stopped
     catches up when it is resumed, and there is no state to save.
