@@ -113,7 +113,7 @@ class Loop:
         trainer.updater = self.clocked(updater, "update")
         collector, memory = trainer.collector, trainer.memory
         for part, name, key in (
-            (collector, "gather", "collect"), (trainer, "act", "act"), (memory, "add", "replay"),
+            (collector, "collect", "collect"), (trainer, "act", "act"), (memory, "add", "replay"),
             (memory, "sample", "replay"),
         ):  # fmt: skip
             setattr(part, name, self.clocked(getattr(part, name), key))

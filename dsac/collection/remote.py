@@ -57,7 +57,7 @@ class Slot:
 class RemoteCollector:
     """Gathers blocks from `collectors` remote ones. `follow` tells whose policy acts, before the first block.
 
-    Versions of the policy are counted by calls of `gather`: its lag is how many calls lie between the one that sent it
+    Versions of the policy are counted by calls of `collect`: its lag is how many calls lie between the one that sent it
     out and the one that returns its block. A collector that dies, hangs or is cut off is replaced, whoever holds it
     next plays other episodes, and what it had on its way is lost. A block is whole or absent.
 
@@ -111,7 +111,7 @@ class RemoteCollector:
         assert self.algorithm is not None
         name = "warmup_act" if act == self.algorithm.warmup_act else "act"
         if self.synchronous:
-            self.block = self.gather_from_all(name, steps)
+            self.block = self.collect_from_all(name, steps)
             return self.block
         steps = max(steps, self.config.ray.block_steps)
         for slot in self.slots:
@@ -135,7 +135,7 @@ class RemoteCollector:
             self.block = block
             return block
 
-    def gather_from_all(self, act: str, steps: int) -> Transition:
+    def collect_from_all(self, act: str, steps: int) -> Transition:
         """The parts of all collectors side by side, every step by the newest policy."""
         parts: list[Transition | None] = [None] * len(self.slots)
         self.before = []

@@ -14,6 +14,7 @@ from dsac.errors import ConfigError, ExportRefused
 from dsac.export.layers import Layers, weights_sha256
 from dsac.export.units import action_semantics, obs_units
 from dsac.runs.record import installed
+from dsac.schema.safe_action import SafeAction
 from envs.contract import LARGEST, EnvSpec, UnsuitableEnvironment, VecEnv
 
 SCHEMA = 1
