@@ -36,7 +36,7 @@ TIERS = [
     [
         "dsac.data",
         "dsac.nn.distributions",
-        "dsac.nn.returns",
+        "dsac.nn.advantages",
         "dsac.memory.available_memory",
         "dsac.schema.importing",
         "dsac.cli.signals",
@@ -53,6 +53,7 @@ TIERS = [
         "dsac.compare.published",
         "dsac.collection.ray_server",
         "dsac.schema.recipes",
+        "dsac.schema.algorithm_config",
         "dsac.compare.statistics",
     ],
     ["dsac.export.controller", "dsac.export.report", "dsac.export.units"],
@@ -66,6 +67,7 @@ TIERS = [
         "dsac.nn.normalization",
         "dsac.nn.optimizer",
     ],
+    ["dsac.memory.size"],
     [
         "envs",
         "envs.native.thread_pool",
@@ -74,11 +76,15 @@ TIERS = [
         "dsac.memory.frame_log",
         "dsac.memory.rollout",
         "dsac.nn.policy",
+        "dsac.nn.initialisation",
+        "dsac.nn.precision",
+        "dsac.collection.contract",
     ],
     [
         "envs.native.worlds",
         "envs.tasks",
         "dsac.collection.collector",
+        "dsac.memory.contract",
         "dsac.memory.replay",
         "dsac.persistence.replay_segments",
     ],
@@ -104,6 +110,7 @@ TIERS = [
     ["dsac.trainer", "dsac.config", "dsac.collection.worlds"],
     [
         "dsac.runs.fine_tuning",
+        "dsac.persistence.training_state",
         "dsac.runs.hardware",
         "dsac.cli.progress",
         "dsac.runs.folder",
