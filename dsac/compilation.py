@@ -1,6 +1,5 @@
-"""How an algorithm's `update` and `act` are run.
+"""How an algorithm's `update`, `act` and `update_statistics` are run where they are not run as they are written.
 
-`eager`    as they are written.
 `compile`  each traced once - forward, backward, optimizers and targets alike - into one graph, which is compiled.
 `graph`    on CUDA: the compiled graph captured as one CUDA graph, which the host launches without waiting for it.
 """
@@ -8,25 +7,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from dsac import compiler_cache
 from dsac.algorithms.base import Algorithm
-from dsac.nn.optimizer import Adam
+from dsac.nn.optimizer import BETA_MEAN, BETA_SQUARE, Adam, Parts
 
-Outputs = dict[str, Tensor]
-Run = Callable[..., Outputs]
+Run = Callable[..., Any]
 
 
-def accelerated(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor], mode: str) -> Run:
-    """The function of inputs and the algorithm's own tensors in one of the modes; `inputs` tell the shapes."""
-    if mode == "eager":
-        return function
-    run = compiled(algorithm, function, inputs)
-    return captured(algorithm, run, inputs) if mode == "graph" else run
+class Compiled:
+    """A function of inputs and of the algorithm's own tensors, compiled at its first call for the shapes of its inputs.
+
+    It returns a tensor, tensors by name, or None. mode: compile or graph.
+    """
+
+    def __init__(self, algorithm: Algorithm, function: Run, mode: str) -> None:
+        self.algorithm, self.function, self.mode = algorithm, function, mode
+        self.run: Run | None = None
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        if self.run is None:
+            self.run = compiled(self.algorithm, self.function, inputs)
+            if self.mode == "graph":
+                self.run = captured(self.algorithm, self.run, inputs)
+        return self.run(*inputs)
 
 
 def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
@@ -41,12 +51,13 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
 
     state = [*algorithm.parameters(), *algorithm.buffers()]
     tensors = [tensor.detach() for tensor in state]
-    names: list[str] = []
+    forms: list[TreeSpec] = []
 
     def call_of_graph() -> Any:
         shapes = FakeTensorMode(shape_env=ShapeEnv())  # only with these is the compiler's cache on disk used
         with tracing(TracingContext(shapes)):  # without a context each operation would make one of its own
-            graph, names[:] = traced(algorithm, function, state, inputs)
+            graph, form = traced(algorithm, function, state, inputs)
+            forms[:] = [form]
         with torch.no_grad():
             examples: list[Any] = [shapes.from_tensor(tensor, static_shapes=True) for tensor in (*tensors, *inputs)]
             settings = {
@@ -63,16 +74,16 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
     call = compiler_cache.build(call_of_graph)
 
     @torch.no_grad()
-    def run(*inputs: Tensor) -> Outputs:
-        return dict(zip(names, call(*tensors, *inputs), strict=True))
+    def run(*inputs: Tensor) -> Any:
+        return tree_unflatten(call(*tensors, *inputs), forms[0])
 
     return run
 
 
 def traced(
     algorithm: Algorithm, function: Run, state: Sequence[Tensor], inputs: Sequence[Tensor]
-) -> tuple[torch.fx.GraphModule, list[str]]:
-    """The operations of a function as a functional graph of (*state, *inputs), and the names of its outputs.
+) -> tuple[torch.fx.GraphModule, TreeSpec]:
+    """The operations of a function as a functional graph of (*state, *inputs), and the form of its output.
 
     Tracing runs the function, whose traces on the state are undone. It sees below autograd, so that the graph holds
     forward and backward alike; what is computed twice is then computed once, and state is written at the end.
@@ -81,22 +92,22 @@ def traced(
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
-    names: list[str] = []
+    forms: list[TreeSpec] = []
 
     def flat(*tensors: Tensor) -> list[Tensor]:  # the state among them are the very tensors that the function reaches
-        outputs = function(*tensors[len(state) :])
-        names[:] = outputs
-        return list(outputs.values())
+        leaves, form = tree_flatten(function(*tensors[len(state) :]))
+        forms[:] = [form]
+        return leaves
 
     optimizers = [module for module in algorithm.modules() if isinstance(module, Adam)]
     saved = [tensor.detach().clone() for tensor in state]
     for optimizer in optimizers:
-        optimizer.fused = False
+        vars(optimizer)["move"] = partial(move_in_plain_operations, optimizer)
     try:
         graph = make_fx(flat)(*state, *inputs)
     finally:
         for optimizer in optimizers:
-            optimizer.fused = True
+            del vars(optimizer)["move"]
         with torch.no_grad():
             for tensor, before in zip(state, saved, strict=True):
                 tensor.copy_(before)
@@ -109,7 +120,22 @@ def traced(
     functional.recompile()
     for node in functional.graph.nodes:
         node.meta.clear()  # shapes of the tracing, which the compiler would compare with its own
-    return functional, names
+    return functional, forms[0]
+
+
+def move_in_plain_operations(optimizer: Adam, parts: Parts, skip: Tensor) -> None:
+    """`Adam.move` over all learners at once, in operations that a compiler fuses with what comes before and after."""
+    for parameter, gradient, mean, square in zip(*parts, strict=True):
+        per_learner = (-1, *[1] * (parameter.ndim - 1))
+        count, skipped = optimizer.count.view(per_learner), skip.view(per_learner)
+        scale = torch.sqrt(1 - BETA_SQUARE**count)
+        rate = optimizer.learning_rate.to(optimizer.count.dtype) * scale / (1 - BETA_MEAN**count)
+        new_mean = torch.lerp(mean, gradient, 1 - BETA_MEAN)
+        new_square = BETA_SQUARE * square + (1 - BETA_SQUARE) * gradient.square()
+        moved = parameter - rate * new_mean / (new_square.sqrt() + optimizer.epsilon * scale)
+        mean.copy_(torch.where(skipped, mean, new_mean))
+        square.copy_(torch.where(skipped, square, new_square))
+        parameter.copy_(torch.where(skipped, parameter, moved))
 
 
 def captured(algorithm: Algorithm, run: Run, inputs: Sequence[Tensor]) -> Run:
@@ -129,7 +155,7 @@ def captured(algorithm: Algorithm, run: Run, inputs: Sequence[Tensor]) -> Run:
         outputs = run(*places)
     torch._foreach_copy_(state, saved)
 
-    def replay(*inputs: Tensor) -> Outputs:
+    def replay(*inputs: Tensor) -> Any:
         torch._foreach_copy_(places, list(inputs))
         graph.replay()
         return outputs

@@ -1,6 +1,6 @@
-"""What passes between the parts: a Transition on its way into memory, a Batch on its way out.
+"""What passes between the parts: a Transition on its way into memory, a Batch on its way out, an Episode that ended.
 
-Letters: S learners, N worlds of one learner, T steps, B batch, O observation, A action.
+Letters: S learners, N worlds of one learner, T steps, B batch, O observation, A action, K reward terms.
 """
 
 from __future__ import annotations
@@ -44,3 +44,11 @@ class Batch(NamedTuple):
     reward: Any
     next_obs: Any
     discount: Any
+
+
+class Episode(NamedTuple):
+    """A finished episode: the sum of its raw rewards, its steps, and the sum of each reward term (K,)."""
+
+    return_: float
+    length: int
+    reward_terms: tuple[float, ...]

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from dsac.algorithms.base import Algorithm, Memory, Metrics
-from dsac.cli.signals import BLOCK_SECONDS, LONG_SECONDS, Phase
-from dsac.collection.collector import Act, AnyCollector
-from dsac.updater import Actor, StatisticsUpdater, Updater
+from dsac.algorithms.base import Algorithm, Metrics
+from dsac.cli.signals import BLOCK_SECONDS, LONG_SECONDS
+from dsac.collection.contract import Act, AnyCollector
+from dsac.memory.contract import Memory
+from dsac.updater import StatisticsUpdater, Updater, accelerated
 
 Callback = Callable[["Trainer"], None]
 
@@ -27,7 +26,7 @@ class Trainer:
     overlap           learn from the blocks before while the worlds step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
     inspect           called with each batch once it was learned from
-    phase             what it is doing, for a stop that waits
+    patience          seconds within which it moves if it does not hang, for a stop that waits
     """
 
     def __init__(
@@ -41,7 +40,8 @@ class Trainer:
         overlap: bool = False,
     ) -> None:
         self.algorithm, self.updater, self.collector, self.memory = algorithm, updater, collector, memory
-        self.act, self.update_statistics = Actor(algorithm, updater.mode), StatisticsUpdater(algorithm, updater.mode)
+        self.act: Act = accelerated(algorithm, algorithm.act, updater.mode)
+        self.update_statistics = StatisticsUpdater(algorithm, updater.mode)
         self.callbacks, self.total_env_steps, self.overlap = list(callbacks), total_env_steps, overlap
         self.env_steps = self.previous_env_steps = self.warmup_env_steps = 0
         self.earlier_wall_time, self.started = 0.0, time.monotonic()
@@ -49,23 +49,19 @@ class Trainer:
         self.scores: list[float] = []
         self.stop_reason: str | None = None
         self.inspect: Callable[[Any], None] = lambda batch: None
-        self.phase = Phase(LONG_SECONDS)
+        self.patience = LONG_SECONDS
 
     def run(self) -> None:
         """Train until the budget is spent or someone calls `stop`; the callbacks run after every block."""
         self.started = time.monotonic()
         try:
-            self.loop()
+            while self.warmup_env_steps < self.algorithm.warmup_env_steps and not self.stop_reason:
+                self.collect_block(self.algorithm.warmup_act, learning=False)
+            while not self.finished and not self.stop_reason:
+                self.algorithm.set_progress(self.env_steps / self.total_env_steps)
+                self.collect_block(self.act, learning=True)
         finally:
-            self.phase = Phase(LONG_SECONDS)
-
-    def loop(self) -> None:
-        """Blocks until the end."""
-        while self.warmup_env_steps < self.algorithm.warmup_env_steps and not self.stop_reason:
-            self.collect_block(self.algorithm.warmup_act, learning=False)
-        while not self.finished and not self.stop_reason:
-            self.algorithm.set_progress(self.env_steps / self.total_env_steps)
-            self.collect_block(self.act, learning=True)
+            self.patience = LONG_SECONDS
 
     def collect_block(self, act: Act, learning: bool) -> None:
         """One block through every part: env -> block -> process -> memory -> updates -> statistics -> callbacks.
@@ -74,12 +70,10 @@ class Trainer:
         actions were chosen first: the policy acts one block late, and in what order things happen is still certain.
         """
         algorithm, began = self.algorithm, time.monotonic()
-        if learning and self.overlap:
-            block = self.collector.collect(act, algorithm.horizon, meanwhile=self.learn)
-        else:
-            block = self.collector.collect(act, algorithm.horizon)
+        overlap = learning and self.overlap
+        block = self.collector.collect(act, algorithm.horizon, meanwhile=self.learn if overlap else None)
         self.memory.add(algorithm.process(block), counts=learning)
-        if learning and not self.overlap:
+        if learning and not overlap:
             self.learn()
         self.update_statistics(block)
         self.previous_env_steps = self.env_steps
@@ -88,10 +82,10 @@ class Trainer:
             self.env_steps += steps
         else:
             self.warmup_env_steps += steps
-        took, self.phase = time.monotonic() - began, Phase(LONG_SECONDS)
+        took, self.patience = time.monotonic() - began, LONG_SECONDS
         for callback in self.callbacks:
             callback(self)
-        self.phase = Phase(max(BLOCK_SECONDS, 3 * took))  # the next block may well take as long as this one
+        self.patience = max(BLOCK_SECONDS, 3 * took)  # the next block may well take as long as this one
 
     def learn(self) -> None:
         """The updates that are due."""
@@ -105,7 +99,7 @@ class Trainer:
 
     def signs(self) -> tuple[Any, ...]:
         """What shows that it moves, also within a long block: one of these becomes another object."""
-        return self.phase, self.collector.block, self.updates
+        return self.patience, self.collector.block, self.updates
 
     @property
     def finished(self) -> bool:
@@ -124,31 +118,6 @@ class Trainer:
         """Whether this block passed a multiple of `every_env_steps`, or spent the budget."""
         passed = self.env_steps // every_env_steps > self.previous_env_steps // every_env_steps
         return passed or (self.finished and self.env_steps > self.previous_env_steps)
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on: a tree of tensors, arrays and plain values."""
-        return {
-            "env_steps": self.env_steps,
-            "warmup_env_steps": self.warmup_env_steps,
-            "wall_time": self.wall_time,
-            "metrics": dict(self.metrics),
-            "scores": self.scores,
-            "algorithm": dict(self.algorithm.state_dict()),
-            "updater": self.updater.state_dict(),
-            "collector": self.collector.state_dict(),
-            "memory": self.memory.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where the saved run stood."""
-        self.env_steps = self.previous_env_steps = state["env_steps"]
-        self.warmup_env_steps, self.earlier_wall_time = state["warmup_env_steps"], state["wall_time"]
-        self.metrics = {name: torch.from_numpy(value) for name, value in state["metrics"].items()}
-        self.scores = state.get("scores", [])  # a checkpoint of before they were kept has none
-        self.algorithm.load_state_dict({name: torch.from_numpy(value) for name, value in state["algorithm"].items()})
-        self.updater.load_state_dict(state["updater"])
-        self.collector.load_state_dict(state["collector"])
-        self.memory.load_state_dict(state["memory"])
 
 
 def every(env_steps: int, action: Callback) -> Callback:

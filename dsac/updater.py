@@ -1,17 +1,24 @@
-"""One gradient step, one action, one look at a block, each run as dsac.compilation is told."""
+"""One gradient step and one look at a block, each run in the mode that is asked for: eager, compile or graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dsac.algorithms.base import Algorithm, Metrics, Noise
-from dsac.compilation import Outputs, Run, accelerated
 from dsac.data import Transition
 from dsac.seeding import derived_seed
+
+
+def accelerated(algorithm: Algorithm, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+    """A function of tensors and of the algorithm's state, run in a mode; compiled at its first call, unless eager."""
+    if mode == "eager":
+        return function
+    from dsac.compilation import Compiled
+
+    return Compiled(algorithm, function, mode)
 
 
 class Updater:
@@ -30,24 +37,24 @@ class Updater:
             name: torch.empty(algorithm.learners, *shape, pin_memory=pinned)
             for name, shape in algorithm.noise_shapes().items()
         }
-        self.variants: dict[bool, Run] = {}
+        self.variants: dict[bool, Callable[..., Metrics]] = {}
 
     def __call__(self, batch: Any) -> Metrics:
-        inputs = (*batch, *self.draw_noise().values())
         policy_step = self.count % self.algorithm.delay == 0
         self.count += 1
         if policy_step not in self.variants:
-            self.variants[policy_step] = self.variant(type(batch), len(batch), policy_step, inputs)
-        return self.variants[policy_step](*inputs)
+            self.variants[policy_step] = self.variant(type(batch), policy_step)
+        return self.variants[policy_step](*batch, *self.draw_noise().values())
 
-    def variant(self, kind: type[Any], fields: int, policy_step: bool, inputs: Sequence[Tensor]) -> Run:
+    def variant(self, kind: type[Any], policy_step: bool) -> Callable[..., Metrics]:
         """The update with its policy step or without, as a function of the batch's fields and the noise."""
+        fields = len(kind._fields)
 
-        def update(*inputs: Tensor) -> Outputs:
+        def update(*inputs: torch.Tensor) -> Metrics:
             noise = dict(zip(self.noise, inputs[fields:], strict=True))
             return self.algorithm.update(kind(*inputs[:fields]), noise, policy_step)
 
-        return accelerated(self.algorithm, update, inputs, self.mode)
+        return accelerated(self.algorithm, update, self.mode)
 
     def draw_noise(self) -> Noise:
         """The standard normal draws of one update, each learner's from its own generator."""
@@ -57,52 +64,21 @@ class Updater:
         device = self.algorithm.device
         return {name: values.to(device) for name, values in self.noise.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The counter and the noise generators."""
-        return {"count": self.count, "generators": [generator.get_state() for generator in self.generators]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the saved counter and generators."""
-        self.count = state["count"]
-        for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
-
-
-class Actor:
-    """The algorithm's `act`, run in the same mode as its updates; compiled at the first call."""
-
-    def __init__(self, algorithm: Algorithm, mode: str) -> None:
-        self.algorithm, self.mode = algorithm, mode
-        self.run: Run | None = None
-
-    def __call__(self, obs: Tensor, noise: Tensor) -> Tensor:
-        if self.run is None:
-            self.run = accelerated(
-                self.algorithm, lambda *inputs: {"action": self.algorithm.act(*inputs)}, (obs, noise), self.mode
-            )
-        return self.run(obs, noise)["action"]
-
 
 class StatisticsUpdater:
-    """The algorithm's `update_statistics`, called with each block; compiled at the first one if that is one step long.
+    """The algorithm's `update_statistics`, called with each block.
 
-    Some sixty small operations: where every step has an update they would take a twentieth of the time.
+    Some sixty small operations: where every step has an update they would take a twentieth of the time, uncompiled.
     """
 
     def __init__(self, algorithm: Algorithm, mode: str) -> None:
-        statistics = algorithm.observations is not None or algorithm.returns is not None
-        self.algorithm, self.mode = algorithm, mode if statistics else "eager"
-        self.run: Run | None = None
+        has_any = algorithm.observations is not None or algorithm.returns is not None
+        self.algorithm = algorithm
+        self.of_one_step = accelerated(algorithm, algorithm.update_statistics, mode if has_any else "eager")
 
     def __call__(self, block: Transition) -> None:
         arrays = (block.obs, block.reward, block.terminated | block.truncated)
         inputs = [torch.as_tensor(array, device=self.algorithm.device) for array in arrays]
-        if self.run is None:
-            # The steps of a longer block would be unrolled, and its statistics are taken rarely.
-            mode = self.mode if len(block.reward) == 1 else "eager"
-            self.run = accelerated(self.algorithm, self.update_statistics, inputs, mode)
-        self.run(*inputs)
-
-    def update_statistics(self, *inputs: Tensor) -> Outputs:
-        self.algorithm.update_statistics(*inputs)
-        return {}
+        # The steps of a longer block would be unrolled by the compiler, and its statistics are taken rarely.
+        update = self.of_one_step if len(block.reward) == 1 else self.algorithm.update_statistics
+        update(*inputs)

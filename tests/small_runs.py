@@ -12,7 +12,7 @@ import numpy as np
 from dsac.cli.signals import stopping_on_signals
 from dsac.config import compose, load
 from dsac.memory.kernels import TRANSITION
-from dsac.memory.replay import frames_per_world
+from dsac.memory.size import frames_per_world
 from dsac.persistence import checkpoint
 from dsac.persistence.replay_segments import Log
 from dsac.schema.run_config import TrainConfig

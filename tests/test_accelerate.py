@@ -10,14 +10,15 @@ import pytest
 import torch
 from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_spec
 
-from dsac.algorithms.base import OffPolicyConfig
 from dsac.collection.collector import Collector
 from dsac.config import compose, load
 from dsac.data import Transition
 from dsac.errors import ConfigError
+from dsac.nn.precision import set_precision
 from dsac.runs import hardware
+from dsac.schema.algorithm_config import OffPolicyConfig
 from dsac.trainer import Trainer
-from dsac.updater import Actor, StatisticsUpdater, Updater
+from dsac.updater import StatisticsUpdater, Updater, accelerated
 
 NORMALIZED = {"observation_normalization": True, "return_normalization": True}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -65,7 +66,7 @@ def test_the_compiled_update_equals_the_eager_one(name: str):
 def test_the_compiled_policy_acts_like_the_eager_one_and_follows_its_parameters():
     """Catches an `act` that keeps the parameters it was compiled with."""
     algorithm = make_algorithm("dsac_t", **NORMALIZED)
-    act = Actor(algorithm, "compile")
+    act = accelerated(algorithm, algorithm.act, "compile")
     obs, noise = torch.randn(1, 4, algorithm.spec.obs_dim), torch.randn(1, 4, algorithm.spec.action_dim)
     for _ in range(2):
         torch.testing.assert_close(act(obs, noise), algorithm.act(obs, noise))
@@ -87,7 +88,8 @@ def test_the_width_of_vectors_is_part_of_the_compilers_cache(narrowest: bool, mo
     monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: found)
     monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: seen.append(config.cpp.simdlen) or graph)
     algorithm = make_algorithm("dsac_t")
-    Actor(algorithm, "compile")(torch.randn(1, 4, algorithm.spec.obs_dim), torch.randn(1, 4, algorithm.spec.action_dim))
+    act = accelerated(algorithm, algorithm.act, "compile")
+    act(torch.randn(1, 4, algorithm.spec.obs_dim), torch.randn(1, 4, algorithm.spec.action_dim))
     assert seen == [found[0].bit_width()]
 
 
@@ -139,7 +141,7 @@ def test_a_learner_with_a_non_finite_number_is_frozen_alone(name: str):
 def test_bfloat16_takes_hidden_products_alone():
     """Catches a precision that reaches outputs or parameters, and one that does nothing."""
     precise, rough = make_algorithm("dsac_t"), make_algorithm("dsac_t")
-    rough.set_precision("bfloat16")
+    set_precision(rough, "bfloat16")
     run(precise, "eager", 1, torch.float32)
     run(rough, "eager", 1, torch.float32)
     worst = max(differences(precise, rough).values())
@@ -147,7 +149,7 @@ def test_bfloat16_takes_hidden_products_alone():
     assert {value.dtype for value in rough.parameters()} == {torch.float32}
     obs = torch.randn(1, 4, rough.spec.obs_dim)
     assert rough.actor(obs).dtype == torch.float32
-    rough.set_precision("float32")
+    set_precision(rough, "float32")
     assert rough.actor.hidden[0].precision is None
 
 

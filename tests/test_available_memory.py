@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dsac.memory import replay as replay_module
+from dsac.memory import size as size_module
 from dsac.memory.available_memory import available_memory
-from dsac.memory.replay import InsufficientMemory, Replay, replay_bytes
+from dsac.memory.replay import Replay
+from dsac.memory.size import InsufficientMemory, replay_bytes
 
 VERSION_2 = ("0::/job/task", "sys/fs/cgroup/job", ("memory.max", "memory.current", "inactive_file"))
 HYBRID = ("0::/job/task", "sys/fs/cgroup/unified/job/task", ("memory.max", "memory.current", "inactive_file"))
@@ -46,7 +47,7 @@ def test_a_system_that_says_nothing_sets_no_limit(tmp_path: Path):
 
 def test_a_replay_beyond_memory_is_refused_and_what_fits_is_named(monkeypatch):
     """Catches a run that is killed hours in, and advice that does not fit either."""
-    monkeypatch.setattr(replay_module, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(size_module, "available_memory", lambda: 10**9)
     size = {"num_envs": 20, "obs_dim": 348, "action_dim": 17}
     settings = {"batch_size": 1, "updates_per_env_step": 1, "gamma": 0.99, "n_step": 1, "seeds": [0, 1]}
     with pytest.raises(InsufficientMemory, match=r"2\.93 GB is needed, 1\.00 GB ") as refusal:

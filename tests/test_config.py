@@ -312,7 +312,8 @@ def test_words_after_the_groups_win_whatever_their_order():
 
 MODULE = """
 from dataclasses import dataclass
-from dsac.algorithms.base import OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import OffPolicy
+from dsac.schema.algorithm_config import OffPolicyConfig
 from dsac.schema.ranges import positive
 
 @dataclass(frozen=True)

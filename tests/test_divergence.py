@@ -17,6 +17,7 @@ from dsac import evaluate
 from dsac.callbacks import divergence
 from dsac.callbacks.divergence import MOST_SNAPSHOTS
 from dsac.cli import exit_codes
+from dsac.collection import collector
 from dsac.config import compose, load
 from dsac.errors import NumericalFault
 from dsac.evaluation import scoring
@@ -160,34 +161,54 @@ def test_one_learner_of_two_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(list((run / "snapshots").iterdir())) == 1
 
 
-def test_a_failed_world_is_left_out_and_its_snapshot_comes_again(tmp_path: Path):
-    """Catches a reset inside the simulator that is learned from, a moment that cannot be repeated, a flooded disk."""
+def overturned(worlds: Any) -> Any:
+    """Worlds of which the second one fails in every fourth step of its episode."""
+    step = worlds.step
+
+    def failing(action: np.ndarray) -> Any:
+        if worlds.state_dict()["episode_step"][1] == 3:
+            worlds.datas[1].qvel[0] = 1e12
+        return step(action)
+
+    worlds.step = failing
+    return worlds
+
+
+def test_a_failed_world_is_left_out_and_its_snapshot_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a reset inside the simulator that is learned from, a snapshot that cannot be repeated since a state or an
+    action is missing, actions that are kept for ever, and a flooded disk."""
+    monkeypatch.setattr(collector, "RECORDED_STEPS", 6)
 
     def overturn(trainer: Any) -> None:
-        if trainer.env_steps >= POISON_AT:
-            trainer.collector.envs[0].datas[1].qvel[0] = 1e12
+        if trainer.warmup_env_steps == 2 and trainer.env_steps == 0:
+            overturned(trainer.collector.envs[0])
 
     config = small_config(tmp_path)
     assert train(config, None, [overturn]) == exit_codes.FINISHED
     run = only_run(tmp_path)
     assert_finite(run)
-    moments = sorted((run / "snapshots").iterdir())
-    assert len(moments) == MOST_SNAPSHOTS
-    for moment in moments:
-        state, manifest = checkpoint.read(moment)
+    snapshots = sorted((run / "snapshots").iterdir())
+    assert len(snapshots) == MOST_SNAPSHOTS
+    lengths = []
+    for snapshot in snapshots:
+        state, manifest = checkpoint.read(snapshot)
         assert manifest["reason"] == "a world failed, its step was left out of the replay"
-        worlds = made(config).collector.envs[0]
-        worlds.load_state_dict(state["worlds"][0])
-        steps = [worlds.step(action[0]) for action in state["block"]["action"]]
-        assert np.array_equal([step.invalid for step in steps], state["block"]["invalid"][:, 0])
-        assert np.array_equal([step.next_obs for step in steps], state["block"]["next_obs"][:, 0])
-        assert steps[-1].invalid[1]
+        worlds = overturned(made(config).collector.envs[0])
+        (recording,) = state["recordings"]
+        worlds.load_state_dict(recording["state"])
+        step = [worlds.step(action) for action in recording["action"]][-1]
+        assert np.array_equal(step.invalid, state["block"]["invalid"][-1, 0])
+        assert np.array_equal(step.next_obs, state["block"]["next_obs"][-1, 0])
+        assert np.array_equal(step.reward, state["block"]["reward"][-1, 0])
+        assert step.invalid[1]
+        lengths.append(len(recording["action"]))
+    assert 1 < max(lengths) <= 6
     final = checkpoint.newest(run / "checkpoints")[0]["trainer"]
-    assert final["collector"]["invalid_steps"].tolist() == [(256 - POISON_AT) // 2]
+    assert MOST_SNAPSHOTS < int(final["collector"]["invalid_steps"][0]) <= (40 + 256) // 2 // 4
 
 
 def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Catches a simulator that is fed NaN, and a moment without the actions that did not get through."""
+    """Catches a simulator that is fed NaN, and a snapshot without the actions that did not get through."""
 
     def act(trainer: Any) -> None:
         inner = trainer.act
@@ -200,9 +221,13 @@ def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: p
     assert manifest["reason"] in capsys.readouterr().err or str(moment)
     assert np.isnan(state["block"]["action"]).all()
     worlds = made(small_config(tmp_path)).collector.envs[0]
-    worlds.load_state_dict(state["worlds"][0])
+    (recording,) = state["recordings"]
+    worlds.load_state_dict(recording["state"])
+    *before, last = recording["action"]
+    steps = [worlds.step(action) for action in before]
+    assert np.array_equal(steps[-1].obs, state["block"]["obs"][-1, 0])
     with pytest.raises(NonFiniteAction):
-        worlds.step(state["block"]["action"][-1, 0])
+        worlds.step(last)
 
 
 def words_for(world: str, runs: Path, algo: str = "sac", *more: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from small_runs import assert_same, flatten, small_config, world_by_world
 
 from dsac.algorithms import names
-from dsac.persistence import checkpoint
+from dsac.persistence import checkpoint, training_state
 from dsac.persistence.replay_segments import Archive
 from dsac.runs import hardware
 from dsac.runs.parts import build
@@ -56,12 +56,12 @@ class Session:
     def load(self, state: dict[str, Any], blocks: int) -> None:
         """Go on from a state."""
         self.trainer.scores = []
-        self.trainer.load_state_dict(state)
+        training_state.restore(self.trainer, state)
         self.blocks = blocks
 
     def state(self) -> dict[str, Any]:
         """A copy of the state as it comes from the disk, the frames of a replay as chunks."""
-        state = self.trainer.state_dict()
+        state = training_state.state_of(self.trainer)
         if "frames" in state["memory"]:
             state["memory"]["frames"] = list(state["memory"]["frames"])
         found: dict[str, Any] = copy.deepcopy(plain(state))
@@ -116,7 +116,7 @@ def test_a_resume_at_any_block_is_exact(algo: str, places: str, tmp_path: Path):
 
 def save(session: Session, root: Path) -> None:
     """Save as a run does, frames in segments."""
-    state = session.trainer.state_dict()
+    state = training_state.state_of(session.trainer)
     if "frames" in state["memory"]:
         archive = Archive(root / checkpoint.SEGMENTS, session.trainer.memory.frames)
         state["memory"]["frames"] = archive.commit()

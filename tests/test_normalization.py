@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsac.nn.normalization import ObservationNormalizer, ReturnNormalizer
-from dsac.nn.returns import discounted_returns
+from dsac.nn.normalization import ObservationNormalizer, ReturnNormalizer, discounted_returns
 
 
 def test_observations_are_counted_once_and_exactly():

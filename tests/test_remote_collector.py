@@ -21,7 +21,7 @@ from dsac.algorithms import names
 from dsac.cli import exit_codes
 from dsac.collection import remote as remote_collector
 from dsac.collection.remote import RemoteCollector
-from dsac.collection.remote_worker import CollectorHost
+from dsac.collection.remote_worker import CollectorHost, acting_state
 from dsac.config import compose, load, to_tree
 from dsac.errors import ConfigError
 from envs.contract import EnvironmentFault
@@ -104,7 +104,7 @@ def test_what_is_sent_is_what_acts(algo: str):
     original.observations.update(5 * obs[None] + 1)
     noise = torch.randn(2, 3, original.spec.action_dim)
     assert not torch.equal(original.act(obs, noise), fresh.act(obs, noise))
-    sent = original.acting_state()
+    sent = acting_state(original)
     fresh.load_state_dict(sent, strict=False)
     assert torch.equal(original.act(obs, noise), fresh.act(obs, noise))
     assert torch.equal(original.warmup_act(obs, noise), fresh.warmup_act(obs, noise))
@@ -118,7 +118,7 @@ def test_on_policy_blocks_are_those_of_the_same_collectors_here(ray: PretendedRa
     for turn in range(3):
         ray.last_first = not ray.last_first
         block = collector.collect(algorithm.act, 16)
-        weights = {name: tensor.numpy().copy() for name, tensor in algorithm.acting_state().items()}
+        weights = {name: tensor.numpy().copy() for name, tensor in acting_state(algorithm).items()}
         parts = [host.collect("act", 16, 0, turn + 1, weights)[0] for host in alone]
         for found, *expected in zip(block, *parts, strict=True):
             assert np.array_equal(found, np.concatenate(expected, axis=2))
@@ -134,7 +134,7 @@ def test_off_policy_blocks_come_whole_from_one_collector_with_a_known_lag(ray: P
     """Catches a block that is returned twice, one that nobody returns, and a lag that is not what it is said to be."""
     collector, algorithm = remote("sac", collectors=3)
     alone = [CollectorHost(to_tree(collector.config), ".", index, 3, 2) for index in range(3)]
-    weights = {name: tensor.numpy().copy() for name, tensor in algorithm.acting_state().items()}
+    weights = {name: tensor.numpy().copy() for name, tensor in acting_state(algorithm).items()}
     for turn in range(7):
         ray.last_first = not ray.last_first
         block = collector.collect(algorithm.act, 1)

@@ -9,7 +9,8 @@ from helpers import copied_replay_state as copied
 
 from dsac.data import Transition
 from dsac.memory import frame_log
-from dsac.memory.replay import Replay, replay_bytes
+from dsac.memory.replay import Replay
+from dsac.memory.size import replay_bytes
 
 
 def make(**changes):
@@ -212,5 +213,5 @@ def test_a_million_humanoid_transitions_take_at_most_1600_megabytes():
     """Catches observations stored twice, and a size that is announced but not what is allocated."""
     assert replay_bytes(10**6, 20, 348, 17) <= 1.6e9
     replay = make(seeds=[0, 1], capacity=100, num_envs=3)
-    assert replay.nbytes == replay_bytes(100, 3, 3, 2, learners=2)
+    assert replay.frames.nbytes == replay_bytes(100, 3, 3, 2, learners=2)
     assert replay.describe() == "replay 100 transitions x 2 learners: 0.00 GB"

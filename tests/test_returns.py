@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac.nn.returns import discounted_returns, gae
+from dsac.nn.advantages import gae
+from dsac.nn.normalization import discounted_returns
 
 
 def naive_gae(reward, value, next_value, terminated, truncated, *, gamma, lam):

@@ -25,7 +25,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dsac.algorithms.base import Algorithm, AlgorithmConfig, Memory
+from dsac.algorithms.base import Algorithm
+from dsac.memory.contract import Memory
+from dsac.schema.algorithm_config import AlgorithmConfig
 from dsac.nn.networks import MLP
 
 

@@ -21,7 +21,7 @@ from small_runs import assert_same, final_state, lasting_rows, only_run, small_c
 from dsac import compilation
 from dsac.callbacks import evaluator
 from dsac.cli import exit_codes, signals
-from dsac.cli.signals import BLOCK_SECONDS, Phase, StoppedEarly, stopping_on_signals
+from dsac.cli.signals import BLOCK_SECONDS, StoppedEarly, stopping_on_signals
 from dsac.persistence import atomic
 from dsac.runs import hardware
 from dsac.train import main
@@ -338,13 +338,13 @@ class Slow:
     """A trainer whose block takes long; something in it moves, or nothing does."""
 
     def __init__(self, moves: bool) -> None:
-        self.phase, self.moves, self.asked = Phase(0.5), moves, ""
+        self.patience, self.moves, self.asked = 0.5, moves, ""
 
     def stop(self, reason: str) -> None:
         self.asked = reason
 
     def signs(self) -> tuple[Any, ...]:
-        return (object(),) if self.moves else (self.phase,)
+        return (object(),) if self.moves else (self.patience,)
 
 
 def ended(process: Callable[[], int]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import pkgutil
 
-from dsac.algorithms.base import Algorithm, AlgorithmConfig
+from dsac.algorithms.base import Algorithm
+from dsac.schema.algorithm_config import AlgorithmConfig
 from envs.importing import users_module
 
 

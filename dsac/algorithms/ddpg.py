@@ -8,15 +8,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsac.algorithms.base import Metrics, Noise, OffPolicy, OffPolicyConfig
+from dsac.algorithms.base import Metrics, Noise, OffPolicy
 from dsac.data import Batch
+from dsac.nn.initialisation import initialise
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
+from dsac.schema.algorithm_config import OffPolicyConfig
 from dsac.schema.ranges import at_least, positive
 from envs.contract import EnvSpec
 
@@ -40,12 +41,10 @@ class DDPG(OffPolicy):
 
     def __init__(self, spec: EnvSpec, config: DDPGConfig, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
-        net: dict[str, Any] = {
-            "sizes": config.hidden_sizes, "activation": config.activation, "layer_norm": config.layer_norm
-        }  # fmt: skip
+        net = config.network()
         self.actor = MLP((self.learners,), spec.obs_dim, spec.action_dim, **net)
         self.critic = Critics(self.learners, 1, spec.obs_dim + spec.action_dim, 1, **net)
-        self.initialise()
+        initialise(self, seeds)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.critic_optimizer = Adam(self.critic.parameters(), config.critic_learning_rate)

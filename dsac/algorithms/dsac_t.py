@@ -13,17 +13,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsac.algorithms.base import MaximumEntropyConfig, Metrics, Noise, OffPolicy
+from dsac.algorithms.base import Metrics, Noise, OffPolicy
 from dsac.data import Batch
 from dsac.nn.distributions import tanh_normal
+from dsac.nn.initialisation import initialise
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
+from dsac.schema.algorithm_config import MaximumEntropyConfig
 from dsac.schema.ranges import FIXED, choice, positive, setting, share
 from envs.contract import EnvSpec
 
@@ -67,13 +68,11 @@ class DSACT(OffPolicy):
     def __init__(self, spec: EnvSpec, config: DSACTConfig, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
         learners, critics = self.learners, 2 if config.twin_value_distributions else 1
-        net: dict[str, Any] = {
-            "sizes": config.hidden_sizes, "activation": config.activation, "layer_norm": config.layer_norm
-        }  # fmt: skip
+        net = config.network()
         self.delay = config.delay
         self.actor = MLP((learners,), spec.obs_dim, 2 * spec.action_dim, **net)
         self.critics = Critics(learners, critics, spec.obs_dim + spec.action_dim, 2, **net)
-        self.initialise()
+        initialise(self, seeds)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.full((learners,), config.initial_temperature).log(), requires_grad=False)

@@ -15,22 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsac.algorithms.base import (
-    HIGHEST_LOG_STD,
-    LOWEST_LOG_STD,
-    Algorithm,
-    AlgorithmConfig,
-    Memory,
-    Metrics,
-    Noise,
-)
+from dsac.algorithms.base import Algorithm, Metrics, Noise
 from dsac.data import Transition
+from dsac.memory.contract import Memory
 from dsac.memory.rollout import Rollout
+from dsac.nn.advantages import gae
 from dsac.nn.distributions import HALF_LOG_TWO_PI, normal_log_prob
+from dsac.nn.initialisation import initialise
 from dsac.nn.networks import MLP
 from dsac.nn.normalization import ReturnNormalizer
 from dsac.nn.optimizer import Adam
-from dsac.nn.returns import gae
+from dsac.schema.algorithm_config import HIGHEST_LOG_STD, LOWEST_LOG_STD, AlgorithmConfig
 from dsac.schema.ranges import FIXED, at_least, between, positive, setting
 from envs.contract import EnvSpec
 
@@ -143,7 +138,7 @@ class PPO(Algorithm):
         self.critic = MLP(
             (learners,), spec.obs_dim, 1, sizes, config.activation, config.layer_norm, (math.sqrt(2), 1.0)
         )
-        self.initialise()
+        initialise(self, seeds)
         self.log_std = nn.Parameter(torch.full((learners, 1, spec.action_dim), config.initial_log_std))
         self.first_critic_bias = len(list(self.actor.parameters())) + 1
         self.trained = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]

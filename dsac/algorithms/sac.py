@@ -8,16 +8,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dsac.algorithms.base import MaximumEntropyConfig, Metrics, Noise, OffPolicy
+from dsac.algorithms.base import Metrics, Noise, OffPolicy
 from dsac.data import Batch
 from dsac.nn.distributions import tanh_normal
+from dsac.nn.initialisation import initialise
 from dsac.nn.networks import MLP, Critics, polyak
 from dsac.nn.optimizer import Adam
+from dsac.schema.algorithm_config import MaximumEntropyConfig
 from envs.contract import EnvSpec
 
 
@@ -40,13 +41,11 @@ class SAC(OffPolicy):
 
     def __init__(self, spec: EnvSpec, config: SACConfig, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
-        net: dict[str, Any] = {
-            "sizes": config.hidden_sizes, "activation": config.activation, "layer_norm": config.layer_norm
-        }  # fmt: skip
+        net = config.network()
         self.delay = config.delay
         self.actor = MLP((self.learners,), spec.obs_dim, 2 * spec.action_dim, **net)
         self.critics = Critics(self.learners, 2, spec.obs_dim + spec.action_dim, 1, **net)
-        self.initialise()
+        initialise(self, seeds)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(
             torch.full((self.learners,), config.initial_temperature).log(), requires_grad=False

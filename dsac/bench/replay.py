@@ -73,7 +73,7 @@ def race(task: str, config: Config) -> dict[str, Any]:
     return {
         "task": task,
         "transitions": int(replay.transitions.sum()),
-        "gigabytes": replay.nbytes / 1e9,
+        "gigabytes": replay.frames.nbytes / 1e9,
         "added_per_second": statistics.median(rates["add"]),
         "batches_per_second": batches,
         "drawn_gigabytes_per_second": batches * row_bytes / 1e9,

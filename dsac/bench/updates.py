@@ -17,6 +17,7 @@ from dsac.algorithms.base import Algorithm
 from dsac.bench import timing
 from dsac.config import compose, load
 from dsac.data import Batch
+from dsac.nn.precision import set_precision
 from dsac.runs import hardware
 from dsac.schema.ranges import at_least, positive
 from dsac.schema.run_config import TrainConfig
@@ -99,7 +100,7 @@ def algorithm_of(settings: TrainConfig, precision: str) -> Algorithm:
     worlds = make_worlds(settings.env, 1, 0, "unit", 1)
     algorithm = load_algorithm(settings.algo.name)(worlds.spec, settings.algo, settings.seeds)
     worlds.close()
-    algorithm.to(torch.device(settings.device)).set_precision(precision)
+    set_precision(algorithm.to(torch.device(settings.device)), precision)
     return algorithm
 
 

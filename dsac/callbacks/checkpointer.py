@@ -12,8 +12,8 @@ from typing import Any
 from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.evaluator import Evaluator
 from dsac.callbacks.logger import Logger
-from dsac.cli.signals import LONG_SECONDS, Phase
-from dsac.persistence import checkpoint
+from dsac.cli.signals import LONG_SECONDS
+from dsac.persistence import checkpoint, training_state
 from dsac.persistence.policies import task_facts, write_policy
 from dsac.persistence.replay_segments import Archive
 from dsac.schema import files
@@ -102,11 +102,11 @@ class Checkpointer:
 
     def save(self, trainer: Trainer) -> None:
         """Commit. Raises OSError where the disk does not take it, NumericalFault where a number is not finite."""
-        trainer.phase = Phase(math.inf)  # however slow the disk is: what a stop waits for is this
+        trainer.patience = math.inf  # however slow the disk is: what a stop waits for is this
         try:
             self.commit(trainer)
         finally:
-            trainer.phase = Phase(LONG_SECONDS)
+            trainer.patience = LONG_SECONDS
 
     def commit(self, trainer: Trainer) -> None:
         """A save, in its order: the policies before the checkpoint that counts on them."""
@@ -117,7 +117,7 @@ class Checkpointer:
         for learner in range(trainer.algorithm.learners):
             write_policy(self.run / f"learner-{learner}" / "last", trainer.algorithm.policy(learner), policy_facts)
         state = {
-            "trainer": trainer.state_dict(),
+            "trainer": training_state.state_of(trainer),
             "evaluator": self.evaluator.state_dict(),
             "logger": self.logger.state_dict(trainer),
         }

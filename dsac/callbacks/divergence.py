@@ -1,9 +1,9 @@
 """Stops what may not go on: numbers that are not finite, and environments whose simulation failed.
 
-Each leaves a snapshot: a folder <run>/snapshots/<step>-<kind>, written as a checkpoint is. It holds the environments
-before the block, the block's actions, the learner and the batch that it learned from. Stepping the environments again
-with these actions repeats the failure, bit for bit where their state is exact. So does the update, from the learner,
-the batch and the noise.
+Each leaves a snapshot: a folder <run>/snapshots/<step>-<kind>, written as a checkpoint is. It holds a state of
+the environments before the block, every action since, the block, the learner and the batch that it learned from.
+Stepping the environments again from there repeats the failure, bit for bit where their state is exact. So does the
+update, from the learner, the batch and the noise.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class DivergenceCheck:
             return None
         trainer, collector = self.trainer, self.trainer.collector
         state = {
-            "worlds": collector.before,
+            "recordings": [recording._asdict() for recording in collector.recordings()],
             "block": {} if collector.block is None else collector.block._asdict(),
             "algorithm": dict(trainer.algorithm.state_dict()),
             "batch": {} if self.batch is None else self.batch._asdict(),

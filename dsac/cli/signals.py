@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BLOCK_SECONDS = 5.0  # what the rest of a block may take after a signal, without a sign that it moves
@@ -20,19 +20,13 @@ TWICE_SECONDS = 1.0  # within which a second signal ends even what hears none
 LOOK_SECONDS = 0.1
 
 
-class Phase(NamedTuple):
-    """What a trainer is doing; each is an object of its own.
+class Stoppable(Protocol):
+    """What the signals need of a trainer.
 
     patience  seconds within which it moves, if it does not hang
     """
 
     patience: float
-
-
-class Stoppable(Protocol):
-    """What the signals need of a trainer."""
-
-    phase: Phase
 
     def stop(self, reason: str) -> None: ...
     def signs(self) -> tuple[Any, ...]: ...
@@ -99,7 +93,7 @@ class Stopping:
 
     def patience(self) -> float:
         """Seconds without a sign after which nothing is expected any more."""
-        return LONG_SECONDS if self.trainer is None or compiling() else self.trainer.phase.patience
+        return LONG_SECONDS if self.trainer is None or compiling() else self.trainer.patience
 
     def give_up(self, number: int, seconds: float) -> None:
         """Say so and end the process, whatever it does."""

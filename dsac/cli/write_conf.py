@@ -28,7 +28,8 @@ defaults:
 
 """
 ALGORITHM = (
-    "Written by python -m dsac.cli.write_conf from dsac/algorithms/{name}.py and base.py: change a default there."
+    "Written by python -m dsac.cli.write_conf from dsac/algorithms/{name}.py and "
+    "dsac/schema/algorithm_config.py: change a default there."
 )
 
 

@@ -7,58 +7,25 @@ T steps, O observation, A action, K reward terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dsac.data import Transition
+from dsac.collection.contract import Act, Recording, loaded_episodes, saved_episodes
+from dsac.data import Episode, Transition
 from dsac.seeding import derived_seed
-from envs.contract import EnvSpec, Step, VecEnv
+from envs.contract import Step, VecEnv
 
-Act = Callable[[Tensor, Tensor], Tensor]
-
-
-class Episode(NamedTuple):
-    """A finished episode: the sum of its raw rewards, its steps, and the sum of each reward term (K,)."""
-
-    return_: float
-    length: int
-    reward_terms: tuple[float, ...]
-
-
-class AnyCollector(Protocol):
-    """What the trainer needs of a collector, in this process or elsewhere.
-
-    envs           what is to be closed at the end, and tells whether a resume is exact
-    invalid_steps  (S,) how many steps of each learner were no transition
-    failure        what was wrong with the first of them, in words; empty before
-    before, block  the newest block, and the worlds' states before it, for what goes wrong in it
-    """
-
-    spec: EnvSpec
-    num_envs: int
-    seeds: list[int]
-    invalid_steps: NDArray[np.int64]
-    failure: str
-    before: list[dict[str, Any] | None]
-    block: Transition | None
-
-    @property
-    def envs(self) -> Sequence[Any]: ...
-    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = ...) -> Transition: ...
-    def take_finished(self, learner: int) -> list[Episode]: ...
-    def take_facts(self) -> dict[str, float]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+RECORDED_STEPS = 100  # from one saved state of the envs to the next: one at every step is a good part of its time
 
 
 class Collector:
     """Steps the worlds of S learners, learner k in envs[k], with noise from a generator of its own.
 
-    before, block   the worlds' states, those that are exact, before the newest block, and as much of it as was taken
+    block            the newest block, or as much of it as was taken
+    states, actions  the envs' exact states before one of the newest blocks, and every action (S, N, A) since
     """
 
     def __init__(self, envs: Sequence[VecEnv], seeds: Sequence[int], device: torch.device) -> None:
@@ -75,17 +42,18 @@ class Collector:
         self.invalid_steps = np.zeros(shape[0], np.int64)
         self.failure = ""
         self.finished: list[list[Episode]] = [[] for _ in self.envs]
-        self.before: list[dict[str, Any] | None] = []
         self.block: Transition | None = None
+        self.states: list[dict[str, Any] | None] = []
+        self.actions: list[NDArray[np.float32]] = []
 
-    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
+    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] | None = None) -> Transition:
         """Take `steps` steps in every world; the block's arrays (T, S, N, ...) are new.
 
         meanwhile: called once the first actions are chosen, before the worlds step: what it launches on a device runs
         beside them.
         """
         learners, worlds, obs_dim = self.obs.shape
-        shape = (steps, learners, worlds)
+        shape, noise_shape = (steps, learners, worlds), (worlds, self.spec.action_dim)
         block = Transition(
             obs=np.empty((*shape, obs_dim), np.float32),
             action=np.empty((*shape, self.spec.action_dim), np.float32),
@@ -95,13 +63,16 @@ class Collector:
             truncated=np.empty(shape, np.bool_),
             invalid=np.empty(shape, np.bool_),
         )
-        self.before = [env.state_dict() if env.exact_state else None for env in self.envs]
+        if not self.states or len(self.actions) >= RECORDED_STEPS:
+            self.states = [env.state_dict() if env.exact_state else None for env in self.envs]
+            self.actions = []
         for t in range(steps):
-            noise = torch.stack([self.draw_noise(generator) for generator in self.generators])
+            noise = torch.stack([torch.randn(noise_shape, generator=generator) for generator in self.generators])
             action = act(torch.as_tensor(self.obs, device=self.device), noise.to(self.device)).cpu().numpy()
             block.obs[t], block.action[t] = self.obs, action
             self.block = Transition(*(field[: t + 1] for field in block))
-            if t == 0:
+            self.actions.append(block.action[t])
+            if t == 0 and meanwhile is not None:
                 meanwhile()
             for learner, env in enumerate(self.envs):
                 step = env.step(action[learner])
@@ -111,10 +82,6 @@ class Collector:
                 self.obs[learner] = step.obs
                 self.follow_episodes(learner, step)
         return block
-
-    def draw_noise(self, generator: torch.Generator) -> Tensor:
-        """Standard normal noise (N, A) for one step of one learner."""
-        return torch.randn(self.num_envs, self.spec.action_dim, generator=generator)
 
     def follow_episodes(self, learner: int, step: Step) -> None:
         """Add a step to the running episodes; move those that ended to `finished`, drop those whose world failed."""
@@ -142,6 +109,11 @@ class Collector:
             length = self.lengths[learner, invalid.argmax()]
             self.failure = f"{self.envs[learner].failure} at step {length:,} of its episode (learner {learner})"
 
+    def recordings(self) -> list[Recording]:
+        """What repeats the newest block, bit for bit: one of each learner."""
+        actions = np.array(self.actions)
+        return [Recording(state, actions[:, learner]) for learner, state in enumerate(self.states)]
+
     def take_finished(self, learner: int) -> list[Episode]:
         """The episodes of a learner that ended since the last call."""
         episodes, self.finished[learner] = self.finished[learner], []
@@ -158,25 +130,22 @@ class Collector:
             "lengths": self.lengths,
             "invalid_steps": self.invalid_steps,
             "term_sums": self.term_sums,
-            "finished": [[list(episode) for episode in episodes] for episodes in self.finished],
+            "finished": saved_episodes(self.finished),
             "generators": [generator.get_state() for generator in self.generators],
             "envs": [env.state_dict() for env in self.envs],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where the saved collector stood; worlds that cannot be restored begin new episodes."""
+        self.states = []
         for env, saved in zip(self.envs, state["envs"], strict=True):
             env.load_state_dict(saved)
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
-        self.finished = [
-            [Episode(float(return_), int(length), tuple(map(float, terms))) for return_, length, terms in episodes]
-            for episodes in state["finished"]
-        ]
+        self.finished = loaded_episodes(state["finished"])
         self.invalid_steps[...] = state["invalid_steps"]
         for learner, env in enumerate(self.envs):
             self.obs[learner] = env.observe()
-            continues = float(env.exact_state)
-            self.returns[learner] = state["returns"][learner] * continues
-            self.lengths[learner] = state["lengths"][learner] * int(continues)
-            self.term_sums[learner] = state["term_sums"][learner] * continues
+            self.returns[learner] = state["returns"][learner] * env.exact_state
+            self.lengths[learner] = state["lengths"][learner] * env.exact_state
+            self.term_sums[learner] = state["term_sums"][learner] * env.exact_state

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from dsac.algorithms.base import Algorithm
-from dsac.collection.collector import Act, Episode
+from dsac.collection.contract import Act, Recording, loaded_episodes, saved_episodes
 from dsac.collection.ray_cluster import connect
-from dsac.collection.remote_worker import CollectorHost, Report
+from dsac.collection.remote_worker import CollectorHost, Report, acting_state
 from dsac.collection.worlds import make_worlds
 from dsac.config import to_tree
-from dsac.data import Transition
+from dsac.data import Episode, Transition
 from dsac.schema.plain_text import warn
 from dsac.schema.run_config import TrainConfig
 from envs.contract import EnvironmentFault, EnvSpec
@@ -62,7 +62,8 @@ class RemoteCollector:
     next plays other episodes, and what it had on its way is lost. A block is whole or absent.
 
     losses, dropped_env_steps  collectors lost, and env steps of one learner that came too late, over all sessions
-    before, block              the newest block, and the worlds before it where one of them failed in it
+    block                      the newest block
+    failed                     what repeats it, of the collectors in which a world failed in it
     """
 
     exact_state = False
@@ -83,7 +84,7 @@ class RemoteCollector:
         self.lags: list[int] = []
         self.algorithm: Algorithm | None = None
         self.seeds = config.seeds
-        self.before: list[dict[str, Any] | None] = []
+        self.failed: list[Recording] = []
         self.block: Transition | None = None
         self.newest: Slot | None = None
         self.ray, self.started = connect(
@@ -101,7 +102,7 @@ class RemoteCollector:
         """Send out this algorithm's policy from now on."""
         self.algorithm = algorithm
 
-    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] = lambda: None) -> Transition:
+    def collect(self, act: Act, steps: int, meanwhile: Callable[[], None] | None = None) -> Transition:
         """A block (T, S, N, ...): T is `steps` on-policy, otherwise at least ray.block_steps. `act` is the algorithm's.
 
         Off-policy its arrays are in shared memory and cannot be written. Raises EnvironmentFault when every collector
@@ -129,7 +130,7 @@ class RemoteCollector:
                 self.dropped_env_steps += steps * self.num_envs
                 continue
             self.lags.append(lag)
-            self.before = []
+            self.failed = []
             self.note(report)
             self.continue_returns(slot)
             self.block = block
@@ -138,7 +139,7 @@ class RemoteCollector:
     def collect_from_all(self, act: str, steps: int) -> Transition:
         """The parts of all collectors side by side, every step by the newest policy."""
         parts: list[Transition | None] = [None] * len(self.slots)
-        self.before = []
+        self.failed = []
         for slot in self.slots:
             self.ask(slot, act, steps)
         while any(slot.request is not None for slot in self.slots):
@@ -156,7 +157,7 @@ class RemoteCollector:
         """Put the policy as it is now where every collector can read it."""
         assert self.algorithm is not None
         self.version += 1
-        acting = self.algorithm.acting_state()
+        acting = acting_state(self.algorithm)
         self.weights = self.ray.put({name: tensor.detach().cpu().numpy() for name, tensor in acting.items()})
 
     def ask(self, slot: Slot, act: str, steps: int) -> None:
@@ -216,7 +217,7 @@ class RemoteCollector:
         """Keep what happened in a block that is learned from."""
         self.invalid_steps += report.invalid_steps
         self.failure = self.failure or report.failure
-        self.before += report.before
+        self.failed += report.recordings
         for finished, episodes in zip(self.finished, report.episodes, strict=True):
             finished.extend(episodes)
 
@@ -240,6 +241,10 @@ class RemoteCollector:
             worlds = self.num_envs // len(self.slots)
             returns.running[:, slot.index * worlds : (slot.index + 1) * worlds] = 0
 
+    def recordings(self) -> list[Recording]:
+        """What repeats the newest block, of the collectors in which a world failed in it."""
+        return self.failed
+
     def take_finished(self, learner: int) -> list[Episode]:
         """The episodes of a learner that ended since the last call, in blocks that were learned from."""
         episodes, self.finished[learner] = self.finished[learner], []
@@ -254,7 +259,7 @@ class RemoteCollector:
     def state_dict(self) -> dict[str, Any]:
         """The counts, and episodes not logged yet. Worlds are elsewhere and begin new episodes after a resume."""
         return {
-            "finished": [[list(episode) for episode in episodes] for episodes in self.finished],
+            "finished": saved_episodes(self.finished),
             "invalid_steps": self.invalid_steps,
             "version": self.version,
             "losses": self.losses,
@@ -264,10 +269,7 @@ class RemoteCollector:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the counts, with episodes that no collector of this run has played."""
-        self.finished = [
-            [Episode(float(return_), int(length), tuple(map(float, terms))) for return_, length, terms in episodes]
-            for episodes in state["finished"]
-        ]
+        self.finished = loaded_episodes(state["finished"])
         self.invalid_steps[...] = state["invalid_steps"]
         self.version, self.losses = state["version"], state["losses"]
         self.dropped_env_steps = state["dropped_env_steps"]

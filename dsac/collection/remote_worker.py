@@ -8,12 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dsac.algorithms import load as load_algorithm
-from dsac.collection.collector import Collector, Episode
+from dsac.algorithms.base import Algorithm
+from dsac.collection.collector import Collector
+from dsac.collection.contract import Recording
 from dsac.collection.worlds import make_worlds
 from dsac.config import load
-from dsac.data import Transition
+from dsac.data import Episode, Transition
+from dsac.nn.optimizer import Adam
+from dsac.nn.precision import set_precision
 from dsac.seeding import derived_seed
 
 
@@ -23,14 +28,24 @@ class Report(NamedTuple):
     episodes       of each learner, those that ended
     invalid_steps  (S,) int64, rows that are no transition
     failure        what was wrong with the first one of this collector, in words; empty before
-    before         the worlds of each learner before the block, where there are such rows; empty otherwise
+    recordings     of each learner what repeats the block, where there are such rows; empty otherwise
     """
 
     version: int
     episodes: list[list[Episode]]
     invalid_steps: np.ndarray
     failure: str
-    before: list[dict[str, Any] | None]
+    recordings: list[Recording]
+
+
+def acting_state(algorithm: Algorithm) -> dict[str, Tensor]:
+    """The tensors that `act` reads, by name: those whose names begin with `acts_with`, but no optimizer's."""
+    optimizers = tuple(f"{name}." for name, module in algorithm.named_modules() if isinstance(module, Adam))
+    return {
+        name: tensor
+        for name, tensor in algorithm.state_dict().items()
+        if name.startswith(algorithm.acts_with) and not (optimizers and name.startswith(optimizers))
+    }
 
 
 class CollectorHost:
@@ -67,8 +82,8 @@ class CollectorHost:
         block = self.collector.collect(getattr(self.algorithm, act), steps)
         episodes = [self.collector.take_finished(learner) for learner in range(self.config.learners)]
         failed = self.collector.invalid_steps - invalid
-        before = self.collector.before if failed.any() else []
-        return block, Report(version, episodes, failed, self.collector.failure, before)
+        recordings = self.collector.recordings() if failed.any() else []
+        return block, Report(version, episodes, failed, self.collector.failure, recordings)
 
     def begin(self, generation: int) -> None:
         """Make worlds and noise anew, and the algorithm without weights."""
@@ -77,5 +92,5 @@ class CollectorHost:
         envs = [make_worlds(c.env, self.worlds, seed, "unit", c.ray.cpus) for seed in seeds]
         self.collector = Collector(envs, seeds, torch.device("cpu"))
         self.algorithm = load_algorithm(c.algo.name)(self.collector.spec, c.algo, c.seeds)
-        self.algorithm.set_precision(c.precision)
+        set_precision(self.algorithm, c.precision)
         self.generation, self.version = generation, -1

@@ -11,24 +11,42 @@ from typing import Any
 
 import numpy as np
 
-from dsac.memory.kernels import Integers, Rings
+from dsac.memory.kernels import Floats, Integers
+from dsac.memory.size import empty_rings, frames_per_world, size_text
 
 CHUNK_BYTES = 4 << 20
 Chunk = dict[str, np.ndarray]
 
 
 class Frames:
-    """The settled frames of `rings`; `written` (S, N) counts what each ever held. Both belong to the replay.
+    """The rings of a replay, and the settled frames in them as a log.
 
-    A chunk holds the frames [start, stop) of every world, world after world: start, stop (S, N) int64, obs (R, O),
-    action (R, A), reward (R,), flags (R,).
-    length   frames of a ring, where the arrays are shorter: what lies beyond them was never written
+    written (S, N) counts the frames that each ring ever held; the replay's kernels move it. A chunk holds the frames
+    [start, stop) of every world, world after world: start, stop (S, N) int64, obs (R, O), action (R, A), reward (R,),
+    flags (R,). Raises InsufficientMemory, before anything is allocated, if the rings do not fit into memory.
     """
 
-    def __init__(self, rings: Rings, written: Integers, length: int | None = None) -> None:
-        self.rings, self.written = rings, written
-        self.length = length or rings.flags.shape[2]
-        self.row_bytes = sum(ring[0, 0, :1].nbytes for ring in rings)
+    def __init__(self, capacity: int, num_envs: int, obs_dim: int, action_dim: int, learners: int) -> None:
+        self.layout = {
+            "capacity": capacity,
+            "num_envs": num_envs,
+            "obs_dim": obs_dim,
+            "action_dim": action_dim,
+            "learners": learners,
+        }
+        self.rings = empty_rings(**self.layout)
+        self.written = np.zeros((learners, num_envs), np.int64)
+        self.length = frames_per_world(capacity, num_envs)
+        self.row_bytes = sum(ring[0, 0, :1].nbytes for ring in self.rings)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the rings take."""
+        return sum(ring.nbytes for ring in self.rings)
+
+    def describe(self) -> str:
+        """Size in words: capacity, learners and gigabytes (1e9 bytes)."""
+        return size_text(self.layout["capacity"], self.layout["learners"], self.nbytes)
 
     @property
     def start(self) -> Integers:
@@ -39,6 +57,17 @@ class Frames:
     def stop(self) -> Integers:
         """One beyond the last settled frame, (S, N)."""
         return np.maximum(self.written - 1, 0)
+
+    @property
+    def newest(self) -> Floats:
+        """The newest observation of every ring, which has no action yet, (S, N, O)."""
+        obs: Floats = np.take_along_axis(self.rings.obs, self._newest_slot()[..., None, None], axis=2)[:, :, 0]
+        return obs
+
+    def _newest_slot(self) -> Integers:
+        """Where the newest frame of every ring lies, (S, N)."""
+        slot: Integers = self.stop % self.length
+        return slot
 
     def next_chunk(self, position: Integers) -> tuple[Integers, Integers]:
         """The range (start, stop), (S, N) each, of the next chunk of about CHUNK_BYTES from `position` on."""
@@ -69,6 +98,29 @@ class Frames:
             yield self.chunk(start, stop)
             start, stop = self.next_chunk(stop)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Layout, counts and newest observations; `frames` hands out copies of the settled ones when it is iterated."""
+        return {**self.layout, "frames": self, "newest": self.newest.copy(), "written": self.written.copy()}
+
+    def refuse_other(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError if a state is of frames of another layout."""
+        for name, value in self.layout.items():
+            require_equal(name, value, int(state[name]))
+        for name, array in (("written", self.written), ("newest", self.newest)):
+            require_equal(f"shape of {name}", array.shape, state[name].shape)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hold the frames of a state of the same layout; its `frames` may be any iterable of chunks.
+
+        Raises ValueError as `fill` does.
+        """
+        self.written[:] = state["written"]
+        self.rings.flags[np.arange(self.length) >= self.written[..., None]] = 0
+        self.fill(state["frames"])
+        learners, worlds = np.indices(self.written.shape)
+        self.rings.obs[learners, worlds, self._newest_slot()] = state["newest"]
+        self.rings.flags[learners, worlds, self._newest_slot()] = 0
+
     def fill(self, chunks: Iterable[Mapping[str, Any]]) -> None:
         """Write chunks into the rings, whose `written` says already how far they go; older frames are passed over.
 
@@ -98,3 +150,9 @@ class Frames:
             for name, ring in self.rings._asdict().items():
                 ring[learner, world, slots] = chunk[name][row + first - start : row + stop - start]
             row += stop - start
+
+
+def require_equal(name: str, expected: object, found: object) -> None:
+    """Raise ValueError, naming both, where something is not as expected."""
+    if found != expected:
+        raise ValueError(f"replay expects {name} {expected}, found {found}")

@@ -5,7 +5,6 @@ Letters: S learners, E critics of a learner, B rows, O observation, A action.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -27,8 +26,8 @@ class EnsembleLinear(nn.Module):
     """Independent linear layers side by side, as one batched product.
 
     Parameters: weight (*leading, inputs, outputs), bias (*leading, 1, outputs). Input (*leading, B, inputs), where
-    a leading 1 is broadcast. Each slice is initialised by itself: uniform within 1/sqrt(inputs) like torch's Linear,
-    or orthogonal with `gain` and zero bias. Products are taken in `precision`, the rest in the parameters' own type.
+    a leading 1 is broadcast. `gain` is for dsac.nn.initialisation; None: as torch's Linear is initialised. Products are
+    taken in `precision`, the rest in the parameters' own type.
     """
 
     precision: torch.dtype | None = None
@@ -41,21 +40,6 @@ class EnsembleLinear(nn.Module):
             weight = weight.mT.contiguous().mT  # in memory the other way round, see `product`
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(*leading, 1, outputs))
-
-    @torch.no_grad()
-    def initialise(self, learner: int, generator: torch.Generator) -> None:
-        """Draw the slices of one learner from its own generator."""
-        weights = self.weight[learner].flatten(0, -3) if self.weight[learner].ndim > 2 else self.weight[learner][None]
-        biases = self.bias[learner].reshape(len(weights), -1)
-        bound = 1 / math.sqrt(self.weight.shape[-2])
-        for weight, bias in zip(weights, biases, strict=True):
-            drawn = torch.empty(weight.shape, dtype=weight.dtype)
-            if self.gain is None:
-                weight.copy_(drawn.uniform_(-bound, bound, generator=generator))
-                bias.uniform_(-bound, bound, generator=generator)
-            else:
-                weight.copy_(nn.init.orthogonal_(drawn, self.gain, generator=generator))
-                bias.zero_()
 
     def forward(self, *parts: Tensor) -> Tensor:
         """(*leading, B, inputs), or parts of it side by side along the inputs -> (*leading, B, outputs).
@@ -145,14 +129,6 @@ class Critics(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         return cast("Tensor", self.net(obs.unsqueeze(1), action.unsqueeze(1)))
-
-
-def initialise(module: nn.Module, generators: Sequence[torch.Generator]) -> None:
-    """Draw every linear layer of `module` in the order they were built, learner k from generators[k]."""
-    for learner, generator in enumerate(generators):
-        for layer in module.modules():
-            if isinstance(layer, EnsembleLinear):
-                layer.initialise(learner, generator)
 
 
 @torch.no_grad()

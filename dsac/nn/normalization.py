@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dsac.nn.returns import discounted_returns
-
 
 class RunningMoments(nn.Module):
     """Count, mean and sum of squared deviations of all that was seen, per learner, in float64.
@@ -130,3 +128,17 @@ def mean_of_others(reward: Tensor) -> Tensor:
     size = reward.abs().transpose(0, 1).flatten(1)
     others = (size > 0).sum(1) - 1
     return torch.where(others > 0, (size.sum(1) - size.amax(1)) / others.clamp(min=1), torch.inf)
+
+
+def discounted_returns(reward: Tensor, ended: Tensor, start: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Running return G_t = gamma G_(t-1) + r_t, as reward normalisation scales by, and the carry for the next block.
+
+    reward, ended  (T, ...); after a step that ended an episode G starts from zero
+    start          (...) the carry of the block before, zeros at first
+    """
+    returns = torch.empty_like(reward)
+    running = start
+    for step in range(len(reward)):
+        returns[step] = gamma * running + reward[step]
+        running = returns[step].masked_fill(ended[step], 0)
+    return returns, running

@@ -8,20 +8,19 @@ import torch
 from torch import Tensor, nn
 
 BETA_MEAN, BETA_SQUARE = 0.9, 0.999
+Parts = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]
 
 
 class Adam(nn.Module):
     """Adam (Kingma & Ba 2015) for S learners; all state is in buffers, and the learning rate, which is none.
 
     Parameters (S, ...). A learner that skips a step keeps its parameters, moments and count: zero gradients would not
-    do, since Adam's momentum moves on. Parameters are updated in place and no value is read back to the host.
-    fused: one call of torch's fused kernel a learner; otherwise the same in plain operations over all learners, which
-    a compiler fuses with what comes before and after.
+    do, since Adam's momentum moves on. Parameters are updated in place and no value is read back to the host. It takes
+    one call of torch's fused kernel a learner; dsac.compilation puts plain operations in its place.
     """
 
     count: Tensor
     learning_rate: Tensor
-    fused: bool = True
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float, epsilon: float = 1e-8) -> None:
         super().__init__()
@@ -41,52 +40,33 @@ class Adam(nn.Module):
         self.count.add_(torch.where(skip, 0, 1))
         means = [self.get_buffer(f"mean_{index}") for index in range(len(gradients))]
         squares = [self.get_buffer(f"square_{index}") for index in range(len(gradients))]
-        parameters = [parameter.detach() for parameter in self.parameters_of]
-        if not self.fused:
-            for group in zip(parameters, gradients, means, squares, strict=True):
-                self.plain_step(*group, skip)
-            return
+        self.move(([parameter.detach() for parameter in self.parameters_of], gradients, means, squares), skip)
+
+    def move(self, parts: Parts, skip: Tensor) -> None:
+        """Move (parameters, gradients, means, squares) at the learners' step counts, already advanced."""
+        parameters, gradients, means, squares = parts
         # The fused kernel walks through memory and takes all four to lie alike.
         alike = [
             gradient if gradient.stride() == mean.stride() else torch.empty_like(mean).copy_(gradient)
             for gradient, mean in zip(gradients, means, strict=True)
         ]
         for learner, count in enumerate(self.count):
-            slices = [[tensor[learner] for tensor in part] for part in (parameters, alike, means, squares)]
-            self.fused_step(slices, count, skip[learner])
-
-    def fused_step(self, parts: Sequence[list[Tensor]], count: Tensor, skip: Tensor) -> None:
-        """One learner's (parameters, gradients, means, squares) at its step count (), already advanced."""
-        parameters, gradients, means, squares = parts
-        torch._fused_adam_(
-            parameters,
-            gradients,
-            means,
-            squares,
-            [],
-            [count] * len(parameters),
-            lr=self.learning_rate,
-            beta1=BETA_MEAN,
-            beta2=BETA_SQUARE,
-            weight_decay=0.0,
-            eps=self.epsilon,
-            amsgrad=False,
-            maximize=False,
-            found_inf=skip.to(torch.float32),
-        )
-
-    def plain_step(self, parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, skip: Tensor) -> None:
-        """One parameter of all learners at their step counts, already advanced."""
-        per_learner = (-1, *[1] * (parameter.ndim - 1))
-        count, skip = self.count.view(per_learner), skip.view(per_learner)
-        scale = torch.sqrt(1 - BETA_SQUARE**count)
-        rate = self.learning_rate.to(self.count.dtype) * scale / (1 - BETA_MEAN**count)
-        new_mean = torch.lerp(mean, gradient, 1 - BETA_MEAN)
-        new_square = BETA_SQUARE * square + (1 - BETA_SQUARE) * gradient.square()
-        moved = parameter - rate * new_mean / (new_square.sqrt() + self.epsilon * scale)
-        mean.copy_(torch.where(skip, mean, new_mean))
-        square.copy_(torch.where(skip, square, new_square))
-        parameter.copy_(torch.where(skip, parameter, moved))
+            torch._fused_adam_(
+                [parameter[learner] for parameter in parameters],
+                [gradient[learner] for gradient in alike],
+                [mean[learner] for mean in means],
+                [square[learner] for square in squares],
+                [],
+                [count] * len(parameters),
+                lr=self.learning_rate,
+                beta1=BETA_MEAN,
+                beta2=BETA_SQUARE,
+                weight_decay=0.0,
+                eps=self.epsilon,
+                amsgrad=False,
+                maximize=False,
+                found_inf=skip[learner].to(torch.float32),
+            )
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to `factor` times the initial one (schedules)."""

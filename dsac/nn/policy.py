@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dsac.nn.networks import ACTIVATIONS, MLP, EnsembleLinear
+from dsac.nn.normalization import ObservationNormalizer
 from dsac.schema.plain_data import array_misfit, misfit
+from envs.contract import EnvSpec
 
 NET = {"sizes": [int], "activation": str, "layer_norm": bool}
 FORM = {
@@ -80,6 +82,32 @@ def restored(description: Any, parameters: Any) -> Policy:
         raise ValueError(wrong)
     policy = Policy(description)
     policy.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
+    return policy.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def policy_of(actor: MLP, learner: int, spec: EnvSpec, head: str, observations: ObservationNormalizer | None) -> Policy:
+    """The deterministic policy of one learner of an actor as it is now, on the CPU in float32, its own copy."""
+    policy = Policy(
+        {
+            "obs_dim": spec.obs_dim,
+            "action_dim": spec.action_dim,
+            "outputs": actor.output.weight.shape[-1],
+            "net": {
+                "sizes": [layer.get_parameter("weight").shape[-1] for layer in actor.hidden],
+                "activation": actor.activation,
+                "layer_norm": actor.norms is not None,
+            },
+            "head": head,
+            "obs_clip": None if observations is None else observations.clip,
+        }
+    )
+    policy.net.load_state_dict(slice_of(actor, learner).state_dict())
+    policy.action_low.copy_(torch.as_tensor(spec.action_low))
+    policy.action_high.copy_(torch.as_tensor(spec.action_high))
+    if observations is not None:
+        policy.obs_mean.copy_(observations.mean[learner])
+        policy.obs_inverse_std.copy_(observations.inverse_std[learner])
     return policy.requires_grad_(False).eval()
 
 

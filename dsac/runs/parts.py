@@ -10,6 +10,7 @@ from dsac.algorithms import load as load_algorithm
 from dsac.collection.collector import Collector
 from dsac.collection.worlds import make_worlds
 from dsac.evaluation import scoring
+from dsac.nn.precision import set_precision
 from dsac.runs import hardware
 from dsac.schema.run_config import TrainConfig
 from dsac.seeding import derived_seed
@@ -31,7 +32,7 @@ def build(config: TrainConfig) -> Trainer:
     if remote:
         remote.set_algorithm(algorithm)
     memory = algorithm.memory(config.algo.num_envs, device)
-    algorithm.set_precision(config.precision)
+    set_precision(algorithm, config.precision)
     updater = Updater(algorithm, config.accelerate)
     return Trainer(algorithm, updater, collector, memory, [], config.total_env_steps, config.overlap)
 

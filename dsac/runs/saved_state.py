@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac.errors import CheckpointError
-from dsac.persistence import checkpoint
+from dsac.persistence import checkpoint, training_state
 from dsac.schema.plain_data import array_misfit
 from dsac.schema.plain_text import warn
 from dsac.trainer import Trainer
@@ -51,7 +51,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     if wrong := array_misfit(state["algorithm"], trainer.algorithm.state_dict()):
         raise CheckpointError(f"the algorithm in the checkpoint does not fit the settings of its run: {wrong}")
     try:
-        trainer.load_state_dict(state)
+        training_state.restore(trainer, state)
     except (EnvironmentFault, CheckpointError):
         raise
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:

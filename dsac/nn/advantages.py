@@ -1,4 +1,4 @@
-"""Returns and advantages: pure functions on tensors of any float type, time first."""
+"""Advantages: a pure function on tensors of any float type, time first."""
 
 from __future__ import annotations
 
@@ -28,19 +28,3 @@ def gae(
         later = delta[step] + gamma * lam * later.masked_fill(ended[step], 0)
         advantage[step] = later
     return advantage
-
-
-def discounted_returns(
-    reward: torch.Tensor, ended: torch.Tensor, start: torch.Tensor, gamma: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Running return G_t = gamma G_(t-1) + r_t, as reward normalisation scales by, and the carry for the next block.
-
-    reward, ended  (T, ...); after a step that ended an episode G starts from zero
-    start          (...) the carry of the block before, zeros at first
-    """
-    returns = torch.empty_like(reward)
-    running = start
-    for step in range(len(reward)):
-        returns[step] = gamma * running + reward[step]
-        running = returns[step].masked_fill(ended[step], 0)
-    return returns, running
