@@ -11,7 +11,8 @@ import pytest
 from small_runs import assert_same, flatten, small_config, world_by_world
 
 from dsac.algorithms import names
-from dsac.persistence import checkpoint, training_state
+from dsac.callbacks import training_state
+from dsac.persistence import checkpoint
 from dsac.persistence.replay_segments import Archive
 from dsac.runs import hardware
 from dsac.runs.parts import build

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dsac.callbacks import training_state
 from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.evaluator import Evaluator
 from dsac.callbacks.logger import Logger
 from dsac.cli.signals import LONG_SECONDS
-from dsac.persistence import checkpoint, training_state
+from dsac.persistence import checkpoint
 from dsac.persistence.policies import task_facts, write_policy
 from dsac.persistence.replay_segments import Archive
 from dsac.schema import files

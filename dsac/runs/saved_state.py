@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsac.callbacks import training_state
 from dsac.errors import CheckpointError
-from dsac.persistence import checkpoint, training_state
+from dsac.persistence import checkpoint
 from dsac.schema.plain_data import array_misfit
 from dsac.schema.plain_text import warn
 from dsac.trainer import Trainer
