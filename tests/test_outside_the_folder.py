@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from disk import Disk, full
-from small_runs import only_run, small_config, small_words, stop_at, train
+from small_runs import only_run, small_words
 
 from dsac.cli import exit_codes
 from dsac.errors import FileError
@@ -22,20 +22,6 @@ from dsac.schema import files
 from dsac.sweep import find_runs, ray_launcher, runner, worker
 from dsac.sweep.plan import Planned
 from dsac.train import main, start
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half-way."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    return only_run(runs)
-
-
-@pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(stopped, tmp_path / "run")
 
 
 @pytest.fixture

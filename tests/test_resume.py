@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import assert_same, final_state, only_run, small_config, small_words, stop_at, train, train_whole
+from small_runs import assert_same, final_state, small_config, small_words, stop_at, train, train_whole
 
 from dsac.cli import exit_codes
 from dsac.config import compose, flat_keys
@@ -24,20 +23,6 @@ from dsac.runs import record
 from dsac.runs.record import inexactness, refuse_crash_loop
 from dsac.runs.resume import FIXED, FREE, differences
 from dsac.train import main
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half way, to copy."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    return only_run(runs)
-
-
-@pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> Path:
-    """A run of its own to continue."""
-    return shutil.copytree(stopped, tmp_path / "run")
 
 
 def refused(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -76,11 +61,11 @@ def test_what_may_not_change_is_refused_beside_every_other_problem(
     assert second == "error: keep_checkpoints=0 must be at least 1"
 
 
-def test_what_is_the_same_is_no_change(run: Path, tmp_path: Path):
+def test_what_is_the_same_is_no_change(run: Path, finished: Path):
     """Catches a command that may be typed once only: a scheduler types it again."""
     words = ["env=InvertedPendulum-v5", "algo=dsac_t", "seed=0", "algo.gamma=0.99", "algo.replay_capacity=2e2"]
     assert main([f"resume={run}", *words]) == exit_codes.FINISHED
-    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "whole"))))
+    assert_same(final_state(run), final_state(finished))
 
 
 def test_a_declared_change_is_made_kept_and_put_down(run: Path, capsys: pytest.CaptureFixture[str]):

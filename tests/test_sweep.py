@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import only_run, small_config, small_words, stop_at, train, train_whole
+from small_runs import only_run, small_config, small_words, stop_at, train
 
 from dsac import sweep
 from dsac.cli import exit_codes
@@ -93,11 +93,16 @@ def test_the_plan_is_every_combination_with_its_share_of_the_cores(tmp_path: Pat
     assert planned[0].config.threads == 3
 
 
-def test_the_same_run_is_known_by_its_settings(tmp_path: Path):
+def copied(run: Path, runs: Path) -> Path:
+    """A run's copy below `runs`, in the place that its task, algorithm and start give it."""
+    return Path(shutil.copytree(run, runs / run.relative_to(run.parents[2])))
+
+
+def test_the_same_run_is_known_by_its_settings(finished_runs: Callable[[str], Path], tmp_path: Path):
     """Catches a run that is trained again for its place, its name or its machine, or taken for another's."""
     config = small_config(tmp_path, "ppo")
     assert find_runs.find(config) == find_runs.Found()
-    run = train_whole(config)
+    run = copied(finished_runs("ppo"), tmp_path)
     moved = run.rename(run.parent.parent / "elsewhere with spaces")
     shutil.copytree(moved.parent, tmp_path / "a" / "b")
     shutil.rmtree(moved)
@@ -131,10 +136,10 @@ def test_of_several_folders_the_farthest_counts(tmp_path: Path):
     assert not find_runs.find(config).finished
 
 
-def test_a_strange_config_is_not_loaded(tmp_path: Path):
+def test_a_strange_config_is_not_loaded(finished_runs: Callable[[str], Path], tmp_path: Path):
     """Catches a run folder of someone else that has its module imported."""
     config = small_config(tmp_path, "ppo")
-    run = train_whole(config)
+    run = copied(finished_runs("ppo"), tmp_path)
     strange = shutil.copytree(run, run.with_name("strange"))
     shutil.rmtree(run)
     (tmp_path / "canary.py").write_text("raise SystemExit('imported')")
