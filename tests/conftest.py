@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -16,12 +18,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in the background of a script
         signal.signal(number, usual)
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported; each worker of xdist is one process of several
 FAST = pytest.StashKey[tuple[int, int]]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
-    """Mark the slow tests, and count the functions that have a fast case."""
+    """Mark the slow tests, count the functions that have a fast case, and share the files out among xdist's workers."""
     fast, functions = set(), set()
     for item in items:
         function = item.nodeid.partition("[")[0]
@@ -31,6 +36,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
         elif not item.get_closest_marker("faults"):
             fast.add(function)
     config.stash[FAST] = len(fast), len(functions)
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(loops.group(item)))
+        slow = collections.Counter(loops.group(item) for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: (loops.group(item) not in loops.GROUPS, -slow[loops.group(item)]))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str:

@@ -19,6 +19,14 @@ SLOW_CALLS = {"subprocess", "small_runs.train", "zygote.Zygote", "damage_server.
 SLOW_FIXTURES = {"finished_runs", "stopped"}  # runs that conftest.py trains
 HEAVY: set[str] = set()  # files, and tests of others, that take seconds without either
 
+# Files that must not run at the same time, by what they share; each other file is a group of its own.
+GROUPS = {"one Ray": ("test_ray", "test_ray_nodes", "test_remote_collector")}
+
+
+def group(item: Any) -> str:
+    """Which tests one worker runs in a row."""
+    return next((name for name, files in GROUPS.items() if item.path.stem in files), item.path.stem)
+
 
 def slow(item: Any) -> bool:
     """Whether a test trains, starts a process or takes long for another reason."""
