@@ -18,9 +18,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in the background of a script
         signal.signal(number, usual)
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is imported; each worker of xdist is one process of several
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: xdist has a process for each core
 FAST = pytest.StashKey[tuple[int, int]]()
 
 
