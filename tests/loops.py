@@ -17,14 +17,15 @@ LEAST_SHARE = 2 / 3  # of the test functions that must be fast
 
 SLOW_CALLS = {"subprocess", "small_runs.train", "zygote.Zygote", "damage_server.Server", "dsac.collection.ray_cluster"}
 SLOW_FIXTURES = {"finished_runs", "stopped"}  # runs that conftest.py trains
-DOORS = {"dsac.train", "dsac.train.main"}  # which train where they are given the words of a small run
-WORDS = "small_runs.small_words"
+TRAINERS = {"dsac.train", "dsac.train.main"}  # which train where they are given the settings of a small run
+SMALL_RUN = "small_runs.small_words"
 # Files, and tests of other files, that take more than three seconds of a core without either.
 HEAVY = {
     "test_accelerate", "test_ray", "test_a_change_takes_effect", "test_a_film_is_no_longer_than_ten_seconds",
     "test_a_restored_world_goes_on_bit_for_bit", "test_a_thousand_random_steps_equal_gymnasium",
-    "test_collection_with_resets_gives_equal_transitions", "test_every_form_holds_the_same_right_numbers", "test_learns_a_trivial_task_in_seconds",
-    "test_memory_does_not_grow", "test_plain_intervals_equal_rliable", "test_self_loop_reaches_the_closed_form",
+    "test_collection_with_resets_gives_equal_transitions", "test_every_form_holds_the_same_right_numbers",
+    "test_learns_a_trivial_task_in_seconds", "test_memory_does_not_grow", "test_plain_intervals_equal_rliable",
+    "test_self_loop_reaches_the_closed_form",
     "test_soft_policy_comes_near_the_best_one", "test_the_recipe_repeats_its_trial_to_the_bit",
     "test_time_limits_bootstrap_and_terminations_do_not",
 }  # fmt: skip
@@ -44,7 +45,7 @@ def slow(item: Any) -> bool:
     seen: set[FunctionType] = set()
     functions = [item.function, *(getattr(item.module, name, None) for name in item.fixturenames)]
     used = {name for function in functions for name in calls(function, seen)}
-    return bool(used & SLOW_CALLS) or (WORDS in used and bool(used & DOORS))
+    return bool(used & SLOW_CALLS) or (SMALL_RUN in used and bool(used & TRAINERS))
 
 
 def calls(function: Any, seen: set[FunctionType]) -> Iterator[str]:
