@@ -156,7 +156,7 @@ def test_a_larger_budget_continues_and_is_kept(copied: Path, capsys: pytest.Capt
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000000392"]
 
 
-def test_damaged_checkpoint_is_passed_over(copied: Path, capsys: pytest.CaptureFixture[str]):
+def test_damaged_checkpoint_is_passed_over(copied: Path, finished: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a resume that dies of one bad file, or that takes it for good."""
     newest = checkpoint.committed(copied / "checkpoints")[-1]
     content = bytearray((newest / "state.safetensors").read_bytes())
@@ -166,7 +166,7 @@ def test_damaged_checkpoint_is_passed_over(copied: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert captured.out.startswith(f"resumed {copied} at 192 env steps")
     assert f"{newest / 'state.safetensors'}: differs" in captured.err
-    assert_same(final_state(copied), final_state(copied))
+    assert_same(final_state(copied), final_state(finished))
     assert rows(copied)[-1]["env_steps"] == "256"
 
 
