@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str:
     """The share of the fast tests, in the first lines of every run."""
     fast, functions = config.stash[FAST]
     return f"{fast} of {functions} test functions are fast (make test-fast)"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Each test begins with one thread, whatever an earlier one in this process has chosen for a run."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 
 import loops
 import pytest
+import torch
 from conftest import FAST
 from small_runs import small_words, train_whole
 
@@ -30,6 +31,13 @@ def test_every_heavy_test_exists():
     sources = "\n".join(files.values())
     assert not {name for name in loops.HEAVY if name not in files and f"def {name}(" not in sources}
     assert {file for group in loops.GROUPS.values() for file in group} <= files.keys()
+
+
+@pytest.mark.parametrize("time", ["once", "again"])
+def test_no_test_inherits_the_threads_of_another(time: str):
+    """Catches a run's choice of threads that lasts: two threads make an update of a small network slower."""
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(2)
 
 
 def start() -> None:
