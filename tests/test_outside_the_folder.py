@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from disk import Disk, full
 from said import assert_says
-from small_runs import only_run, small_words
+from small_runs import only_run, small_config, small_words
 
 from dsac.cli import exit_codes
 from dsac.errors import FileError
