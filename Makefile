@@ -1,4 +1,4 @@
-# make train · make test · make test-faults · make results · make check: each builds .venv when it is missing or older than what it is made from.
+# make train · make test-fast · make test · make test-faults · make results · make check: each builds .venv when it is missing or older than what it is made from.
 PYTHON ?= python3
 ENV ?= Humanoid
 ALGO ?= dsac_t
@@ -7,16 +7,21 @@ ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
+WORKERS ?= logical
+PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadgroup
 
-.PHONY: train test test-faults results check format clean
+.PHONY: train test-fast test test-faults results check format clean
 
 train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_steps=2e6"
 	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
 
-test: $(STAMP)  ## the whole test suite
-	$(RUN) -m pytest $(ARGS)
+test-fast: $(STAMP)  ## while typing: the tests that neither train nor start processes
+	$(RUN) -m pytest $(PARALLEL) -m "not slow and not faults" $(ARGS)
 
-test-faults: $(STAMP)  ## the long ones: kills, power cuts, stops and full disks by the hundred
+test: $(STAMP)  ## before a commit: the whole test suite but for the faults
+	$(RUN) -m pytest $(PARALLEL) $(ARGS)
+
+test-faults: $(STAMP)  ## before a release: the long ones: kills, power cuts, stops and full disks by the hundred
 	$(RUN) -m pytest -m faults -s $(ARGS)
 
 results: $(STAMP)  ## README's and docs/results.md's tables and figures anew, from what lies in docs/results/
@@ -26,7 +31,7 @@ check: $(STAMP)  ## what CI runs: lint, types, tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .

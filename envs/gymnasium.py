@@ -34,6 +34,8 @@ class GymnasiumVecEnv:
 
     exact_state is True for the MuJoCo tasks of REWARD_TERMS. Of any other id only the random generators can be
     saved: load_state_dict then starts new episodes from them.
+
+    worlds: the N Gymnasium environments.
     """
 
     def __init__(
@@ -53,12 +55,12 @@ class GymnasiumVecEnv:
         self._task_id = task_id
         self._seed = seed
         self._takes_unit_actions = action_units == "unit"
-        self._worlds: list[gymnasium.Env[Any, Any]] = []
+        self.worlds: list[gymnasium.Env[Any, Any]] = []
         try:
             for index in range(num_envs):
-                self._worlds.append(self._build_world(index, max_episode_steps))
+                self.worlds.append(self._build_world(index, max_episode_steps))
                 if index == 0:
-                    self._look_at(self._worlds[0], flatten)
+                    self._look_at(self.worlds[0], flatten)
             self._obs = np.empty((num_envs, self.spec.obs_dim), np.float32)
             self.reset(seed)
         except Exception:
@@ -77,7 +79,7 @@ class GymnasiumVecEnv:
 
     def simulator(self, world: int) -> tuple[Any, Any]:
         """MuJoCo's (MjModel, MjData) of a world, to draw it. Raises UnsuitableEnvironment where there is none."""
-        simulated: Any = self._worlds[world].unwrapped
+        simulated: Any = self.worlds[world].unwrapped
         if not hasattr(simulated, "model") or not hasattr(simulated, "data"):
             raise UnsuitableEnvironment(f"{self.spec.id} has no MuJoCo simulator to draw")
         return simulated.model, simulated.data
@@ -100,7 +102,7 @@ class GymnasiumVecEnv:
         truncated = np.empty(self.num_envs, np.bool_)
         reward_terms = np.empty((self.num_envs, len(terms)), np.float32)
         thrown_away = np.empty(self.num_envs, np.bool_)
-        for index, world in enumerate(self._worlds):
+        for index, world in enumerate(self.worlds):
             try:
                 observation, earned, task_ended, clock_ended, info = world.step(controls[index])
                 write_observation(observation, self._parts, next_obs[index])
@@ -138,7 +140,7 @@ class GymnasiumVecEnv:
         derived          (N, D) float64, mujoco_facts.derived_state
         elapsed_steps    (N,) int64, steps of the running episodes
         """
-        simulated: list[Any] = [world.unwrapped for world in self._worlds]
+        simulated: list[Any] = [world.unwrapped for world in self.worlds]
         state: dict[str, Any] = {
             "id": self._task_id,
             "seed": self._seed,
@@ -146,7 +148,7 @@ class GymnasiumVecEnv:
             "generators": [_with_text(world.np_random.bit_generator.state) for world in simulated],
         }
         if self.exact_state:
-            elapsed_steps = [world.get_wrapper_attr("_elapsed_steps") for world in self._worlds]
+            elapsed_steps = [world.get_wrapper_attr("_elapsed_steps") for world in self.worlds]
             state["elapsed_steps"] = np.array(elapsed_steps, np.int64)
             state["integration"] = np.stack([integration_state(world.model, world.data) for world in simulated])
             state["derived"] = np.stack([derived_state(world.data) for world in simulated])
@@ -164,7 +166,7 @@ class GymnasiumVecEnv:
                 f"this run has {self.num_envs} of {self._task_id}; resume with the saved run's env and num_envs"
             )
         self._seed = state["seed"]
-        for index, world in enumerate(self._worlds):
+        for index, world in enumerate(self.worlds):
             simulated: Any = world.unwrapped
             simulated.np_random.bit_generator.state = _with_numbers(state["generators"][index])
             if not self.exact_state:
@@ -180,7 +182,7 @@ class GymnasiumVecEnv:
 
     def close(self) -> None:
         """Close every world; of one that fails in it there is only a warning: nothing depends on it any more."""
-        for index, world in enumerate(self._worlds):
+        for index, world in enumerate(self.worlds):
             try:
                 with self._blamed(index, "close"):
                     world.close()
@@ -201,7 +203,7 @@ class GymnasiumVecEnv:
     def _reset_world(self, index: int, seed: int | None = None) -> FloatArray:
         row = np.empty(self.spec.obs_dim, np.float32)
         with self._blamed(index, "reset"):
-            answer = self._worlds[index].reset(seed=seed)
+            answer = self.worlds[index].reset(seed=seed)
             if not isinstance(answer, tuple | list) or len(answer) != 2:
                 raise TypeError(f"it returned {shown(answer)}; (observation, info) is right")
             write_observation(answer[0], self._parts, row)

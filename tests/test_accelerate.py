@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_spec
+from helpers import ALGORITHMS, Target, make_algorithm, make_batch, make_noise, make_spec
 
 from dsac.collection.collector import Collector
 from dsac.config import compose, load
@@ -242,14 +242,18 @@ def test_the_captured_update_equals_the_eager_one(name: str):
 @needs_cuda
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_update_on_cuda_never_waits(name: str):
-    """Catches a host sync inside the update, which a dispatch mode on the CPU cannot see."""
+    """Catches a host sync inside the update, which a dispatch mode on the CPU cannot see: a captured graph has none."""
     algorithm = make_algorithm(name, (0, 1), **NORMALIZED).cuda()
-    updater = Updater(algorithm, "graph")
     batch = make_batch(algorithm, 0, torch.float32)
     batch = type(batch)(*(field.cuda() for field in batch))
-    updater(batch), updater(batch)
+    noise = {key: draws.float().cuda() for key, draws in make_noise(algorithm, 0).items()}
+    for policy_step in (True, False):
+        algorithm.update(batch, noise, policy_step)  # what is made at the first call may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        updater(batch), updater(batch)
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            next(iter(batch)).sum().item()  # the mode does see one
+        for policy_step in (True, False):
+            algorithm.update(batch, noise, policy_step)
     finally:
         torch.cuda.set_sync_debug_mode("default")

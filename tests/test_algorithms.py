@@ -241,7 +241,7 @@ def test_learns_a_trivial_task_in_seconds(name: str):
     env = Target(8)
     collector = Collector([env], [0], torch.device("cpu"))
     memory = algorithm.memory(8, torch.device("cpu"))
-    budget = 4000
+    budget = 2000
     Trainer(algorithm, make_updater(algorithm), collector, memory, [], budget).run()
     action = algorithm.policy(0)(torch.ones(1, 2)).item()
     assert abs(action - 0.3) < 0.1

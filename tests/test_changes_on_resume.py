@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import assert_same, small_words, train_whole
 from test_every_item import Session
@@ -55,22 +59,26 @@ def other_value(algo: str, name: str, value: Any) -> Any:
     return value / 2 if value else 0.5
 
 
+@functools.cache
+def unchanged(algo: str, blocks: int, more: int, *words: str) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
+    """The algorithm's config of a session, its state after some blocks, and what `more` of them lead to."""
+    session = Session(algo, Path("runs"), *words)
+    session.until(blocks)
+    state = copy.deepcopy(session.state())
+    session.until(blocks + more)
+    return session.config.algo, state, session.result(blocks)
+
+
 @pytest.mark.parametrize(("algo", "name"), [(algo, name) for algo in names() for name in changeable(algo)])
 def test_a_change_takes_effect(algo: str, name: str, tmp_path: Path):
     """Catches a setting that config.yaml shows as changed while the saved state goes on with the old one."""
-    blocks, more = (4, 3) if algo == "ppo" else (60, 20)
     words = [word for word in NEEDS.get(name, []) if hasattr(load(algo).Config, word[5:].partition("=")[0])]
-    run = Session(algo, tmp_path, *words)
-    run.until(blocks)
-    state = copy.deepcopy(run.state())
-    run.until(blocks + more)
-    expected = run.result(blocks)
-
-    config = run.config.algo
+    blocks, more = (4, 3) if algo == "ppo" else (60, 20)
+    config, state, expected = unchanged(algo, blocks, more, *words)
     value = other_value(algo, name, getattr(config, name))
     key = name if name in SHORTCUTS else f"algo.{name}"
     changed = Session(algo, tmp_path, *words, f"{key}={str(value).lower()}")
-    changed.load(state, blocks)
+    changed.load(copy.deepcopy(state), blocks)
     changed.until(blocks + more)
     found = changed.result(blocks)
     with pytest.raises(AssertionError):
@@ -91,15 +99,20 @@ def test_an_unchanged_resume_is_the_same_run(tmp_path: Path):
     assert_same(again.result(60), run.result(60))
 
 
-def test_a_changed_learning_rate_is_taken_and_no_equality_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture):
+@pytest.fixture
+def sac(finished_runs: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A finished run of SAC, to continue."""
+    return Path(shutil.copytree(finished_runs("sac"), tmp_path / "run"))
+
+
+def test_a_changed_learning_rate_is_taken_and_no_equality_is_claimed(sac: Path, capsys: pytest.CaptureFixture[str]):
     """Catches `bit for bit the run that was never stopped` on the screen after a declared change."""
-    run = train_whole(load_config(compose(small_words(tmp_path, "sac"))))
-    words = [f"resume={run}", "total_env_steps=320"]
+    words = [f"resume={sac}", "total_env_steps=320"]
     assert main([*words, "algo.critic_learning_rate=1e-5", "allow_change=true"]) == 0
     shown = capsys.readouterr().out
     assert "not bit for bit" in shown
     assert "algo.critic_learning_rate" in shown
-    assert main([f"resume={run}", "total_env_steps=384"]) == 0
+    assert main([f"resume={sac}", "total_env_steps=384"]) == 0
     shown = capsys.readouterr().out
     assert "from here on bit for bit" in shown
 
@@ -114,8 +127,7 @@ def test_a_longer_budget_under_a_schedule_is_another_run(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("key", ["algo.initial_temperature=0.5", "algo.warmup_actions=uniform"])
-def test_what_only_a_start_uses_is_refused(key: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_what_only_a_start_uses_is_refused(key: str, sac: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a setting of the run's beginning that is taken on resume and can have no effect any more."""
-    run = train_whole(load_config(compose(small_words(tmp_path, "sac"))))
-    assert main([f"resume={run}", key, "allow_change=true", "total_env_steps=320"]) == 2
+    assert main([f"resume={sac}", key, "allow_change=true", "total_env_steps=320"]) == 2
     assert key.partition("=")[0] in capsys.readouterr().err

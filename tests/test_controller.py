@@ -109,9 +109,9 @@ def test_swapped_joints_are_refused(out: Path):
     """Catches a contract whose joints stand in another order than those of the file, and a robot with its own order."""
     names = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]
     Policy(out / "policy.onnx", action_names=names)
-    with pytest.raises(PolicyRefused, match="action 0 is 'bshin' on this robot and 'bthigh' for the policy"):
+    with pytest.raises(PolicyRefused, match=r"action 0 .*'bshin'.*'bthigh'"):
         Policy(out / "policy.onnx", action_names=[names[1], names[0], *names[2:]])
-    with pytest.raises(PolicyRefused, match="this robot has 3 entries of observation, the policy 17"):
+    with pytest.raises(PolicyRefused, match=r"robot .*3 .*policy 17"):
         Policy(out / "policy.onnx", obs_names=["a", "b", "c"])
     edit(out, lambda table: table["action_names"].reverse())
     with pytest.raises(PolicyRefused, match=r"policy\.json differ in action_names"):
@@ -183,7 +183,7 @@ def test_the_limits_are_kept_whatever_the_runtime_says(out: Path):
     policy, row = Policy(out / "policy.onnx", pace=False), obs_of(out)[0]
     policy.infer = lambda _: (np.full(6, 1.5, np.float32), True)
     assert not policy(row).any()
-    assert policy.reason == "the runtime gave an action outside its limits"
+    assert "outside its limits" in policy.reason
 
 
 def test_the_pace_is_kept(out: Path):

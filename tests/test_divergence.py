@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from said import assert_says
 from small_runs import assert_same, final_state, only_run, rows, small_config, small_words, train, train_whole
 
 from dsac import evaluate
@@ -119,7 +120,7 @@ def test_a_number_that_is_not_finite_ends_the_run_and_is_not_saved(
 
 def test_the_update_of_a_snapshot_diverges_again(tmp_path: Path):
     """Catches a moment that lacks what the update depended on, and one of another update."""
-    with pytest.raises(NumericalFault, match=r"update 33: .*learner 0 is not finite.*snapshots/000000000170-diverged"):
+    with pytest.raises(NumericalFault, match=r"update 33.*learner 0.*not finite.*snapshots/000000000170-diverged"):
         train(small_config(tmp_path), None, [poisoned("critics.net.output.bias", 1e30)])
     (moment,) = (only_run(tmp_path) / "snapshots").iterdir()
     state, manifest = checkpoint.read(moment)
@@ -151,7 +152,7 @@ def test_one_learner_of_two_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Catches a learner that takes its neighbour down with it, and one that is lost without a word."""
     task = poisoned("critics.net.output.bias", 1e30)
     assert train(small_config(tmp_path / "two", "dsac_t", "learners=2"), None, [task]) == exit_codes.FINISHED
-    assert "of learner 1 is not finite; it learns no more, the others go on" in capsys.readouterr().err
+    assert_says(capsys.readouterr().err, "learner 1", "not finite", "others go on")
     run, sound = only_run(tmp_path / "two"), train_whole(small_config(tmp_path / "sound", "dsac_t", "learners=2"))
     assert_finite(run)
     expected, found = final_state(sound), final_state(run)
@@ -192,7 +193,7 @@ def test_a_failed_world_is_left_out_and_its_snapshot_comes_again(tmp_path: Path,
     lengths = []
     for snapshot in snapshots:
         state, manifest = checkpoint.read(snapshot)
-        assert manifest["reason"] == "a world failed, its step was left out of the replay"
+        assert_says(manifest["reason"], "failed", "left out of the replay")
         worlds = overturned(made(config).collector.envs[0])
         (recording,) = state["recordings"]
         worlds.load_state_dict(recording["state"])
@@ -214,7 +215,7 @@ def test_an_action_that_is_not_finite_reaches_no_world(tmp_path: Path, capsys: p
         inner = trainer.act
         trainer.act = lambda obs, noise: inner(obs, noise) * float("nan")
 
-    with pytest.raises(NonFiniteAction, match=r"of world 0 is nan; look for the first metric that is not finite"):
+    with pytest.raises(NonFiniteAction, match=r"world 0.* nan.*first metric"):
         train(small_config(tmp_path), None, [once(act)])
     (moment,) = (only_run(tmp_path) / "snapshots").iterdir()
     state, manifest = checkpoint.read(moment)
@@ -268,7 +269,7 @@ def test_a_reward_that_is_not_finite_is_told_of_once_and_counted(
     """Catches steps that vanish from what is learned without a word, and a warning for each of them."""
     assert main(words_for("OneNaN", tmp_path, algo)) == exit_codes.FINISHED
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "collect/invalid_steps" in line]
-    assert line.startswith("warning: faulty_worlds:OneNaN-v0: reward of world 0 is nan at step 10 of its episode")
+    assert_says(line, "warning: faulty_worlds:OneNaN-v0: ", "reward of world 0", "nan", "step 10")
     counts = invalid_steps(only_run(tmp_path))
     assert counts == sorted(counts)
     assert counts[-1] == 2
@@ -308,13 +309,13 @@ def test_a_task_without_an_end_is_trained_on_and_told_of_once(
     assert main(words_for("Endless", tmp_path)) == exit_codes.FINISHED
     lines = [line for line in capsys.readouterr().err.splitlines() if "max_episode_steps" in line]
     assert ["taken 20 steps" in line for line in lines] == [True, False]
-    assert "2 of 2 evaluation episodes were cut at step 50" in lines[1]
+    assert_says(lines[1], "2 of 2", "step 50")
     run = only_run(tmp_path)
     assert {row["value"] for row in rows(run) if row["tag"] == "eval/length"} == {"50.0"}
     assert main(words_for("Endless", tmp_path / "clock", "sac", "env.max_episode_steps=30")) == exit_codes.FINISHED
     assert "max_episode_steps" not in capsys.readouterr().err
     assert evaluate.main([f"run={run}", "episodes=1", "env.id=faulty_worlds:Endless-v0"]) == exit_codes.FINISHED
-    assert "1 of 1 evaluation episodes were cut at step 50" in capsys.readouterr().err
+    assert_says(capsys.readouterr().err, "1 of 1", "step 50")
 
 
 @pytest.mark.parametrize("fault", ["reset", "flag", "exit"])

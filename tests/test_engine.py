@@ -146,7 +146,7 @@ def test_the_generator_is_xoshiro256_plus_plus_from_the_seed_sequence() -> None:
         words[2] ^= shifted
         words[3] = rotated(words[3], 45)
         assert draw(state) == (expected >> 11) * 2.0**-53
-    np.testing.assert_array_equal(engine._worlds.generators[2], state)
+    np.testing.assert_array_equal(engine.state_dict()["generators"][2], state)
 
 
 def test_a_world_that_diverges_is_no_transition(
@@ -176,7 +176,7 @@ def test_a_world_that_diverges_is_no_transition(
 
 def test_both_backends_mark_a_diverged_world() -> None:
     engine, python = (envs.make("Ant", 2, 0, backend) for backend in ("engine", "gymnasium"))
-    engine.datas[1].qpos[2] = python._worlds[1].unwrapped.data.qpos[2] = np.nan
+    engine.datas[1].qpos[2] = python.worlds[1].unwrapped.data.qpos[2] = np.nan
     for worlds in (engine, python):
         before = worlds.observe()
         step = worlds.step(np.zeros((2, 8), dtype=np.float32))
@@ -239,14 +239,13 @@ def test_pythons_own_calls_of_mujoco_still_raise() -> None:
 
 
 def test_other_python_threads_run_while_the_worlds_step() -> None:
-    engine = make("Humanoid", 8, seed=0)
+    engine = make("Humanoid", 256, seed=0)  # a step of a tenth of a second
     move, counted, stop = actions(engine, 1)[0], [0], threading.Event()
 
     def count() -> None:
         while not stop.is_set():
             counted[0] += 1
 
-    engine._settings = engine._settings._replace(frame_skip=500)
     thread = threading.Thread(target=count)
     thread.start()
     before = counted[0]

@@ -88,7 +88,7 @@ def test_both_backends_describe_and_drive_a_task_alike(name: str) -> None:
         action = np.full((1, ours.spec.action_dim), scale, dtype=np.float32)
         ours.step(action)
         theirs.step(action)
-        assert_same(ours.datas[0].ctrl, theirs._worlds[0].unwrapped.data.ctrl)
+        assert_same(ours.datas[0].ctrl, theirs.worlds[0].unwrapped.data.ctrl)
 
 
 @pytest.mark.parametrize("name", envs.TASKS)

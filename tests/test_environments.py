@@ -114,7 +114,7 @@ def task(name: str, num_envs: int = 2, seed: int = 0, **options: Any) -> Gymnasi
 
 
 def worlds(vec_env: GymnasiumVecEnv) -> list[Any]:
-    return [world.unwrapped for world in vec_env._worlds]
+    return [world.unwrapped for world in vec_env.worlds]
 
 
 def random_actions(vec_env: GymnasiumVecEnv, steps: int, seed: int = 0) -> np.ndarray:
@@ -354,7 +354,7 @@ def test_a_state_of_another_simulator_is_refused() -> None:
     """Catches a state vector whose layout changed being read as if it had not."""
     state = task("Hopper").state_dict()
     state["derived"] = state["derived"][:, 1:]
-    with pytest.raises(EnvironmentFault, match="use the MuJoCo version that saved it"):
+    with pytest.raises(EnvironmentFault, match="MuJoCo version"):
         task("Hopper").load_state_dict(state)
 
 
@@ -445,7 +445,7 @@ def test_a_world_that_fails_to_start_its_next_episode_is_named() -> None:
 
 def test_an_observation_of_another_size_than_declared_is_named() -> None:
     """Catches one number being broadcast over the whole observation."""
-    with pytest.raises(EnvironmentFault, match="observation of 1 numbers, the observation space has 2"):
+    with pytest.raises(EnvironmentFault, match=r"1 numbers.*space has 2"):
         playground("Short")
 
 
@@ -612,7 +612,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stre
 import envs
 assert "gymnasium" not in sys.modules and "mujoco" not in sys.modules, "import envs is not light"
 vec_env = envs.make("HalfCheetah", 2, 0, "gymnasium")
-for world in vec_env._worlds:
+for world in vec_env.worlds:
     world.unwrapped.data.qvel[0] = 1e20
 vec_env.step([[0.0] * 6] * 2)
 """

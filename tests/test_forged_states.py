@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forged import edit_manifest, forge_state
-from small_runs import only_run, small_config, small_words, stop_at, train
+from small_runs import small_words
 
 from dsac import evaluate
 from dsac.cli import exit_codes
@@ -18,19 +18,6 @@ from dsac.errors import CheckpointError
 from dsac.persistence import checkpoint
 from dsac.persistence.policies import load_policy
 from dsac.train import main
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half way, to copy."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    return only_run(runs)
-
-
-@pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(stopped, tmp_path / "run")
 
 
 def without(*path: str) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from made_runs import made_run, made_seeds
+from said import assert_says
 
 from dsac.compare.comparison import incomparable
 from dsac.compare.groups import Group, grouped
@@ -140,8 +141,8 @@ def test_a_seed_counts_once(tmp_path: Path):
     assert [run.seed for run in group.runs] == [0, 1]
     assert [run.returns[-1] for run in group.runs] == [1, 5]
     assert len(remarks) == 2
-    assert "seed 1 was run twice, with other returns" in remarks[0]
-    assert "seed 1 was run twice, with the same returns" in remarks[1]
+    assert_says(remarks[0], "seed 1", "twice", "other returns")
+    assert_says(remarks[1], "seed 1", "twice", "same returns")
 
 
 def test_unfinished_runs_wait_or_are_compared_until_where_they_are(tmp_path: Path):

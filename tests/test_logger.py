@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from said import assert_says
 from small_runs import assert_same, final_state, lasting_rows, only_run, rows, small_config, train, train_whole
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -47,9 +49,8 @@ def scalars(run: Path, learner: int = 0) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in curves.Scalars(tag)] for tag in curves.Tags()["scalars"]}
 
 
-def test_curves_continue_after_a_crash(tmp_path: Path):
+def test_curves_continue_after_a_crash(finished: Path, tmp_path: Path):
     """Catches points drawn twice, points lost, a wall clock that starts anew, a session in another's place."""
-    whole = train_whole(small_config(tmp_path / "whole"))
     config = small_config(tmp_path / "crashed")
     with pytest.raises(Crash):
         train(config, None, [crash_at(180)])
@@ -57,10 +58,10 @@ def test_curves_continue_after_a_crash(tmp_path: Path):
     assert int(rows(run)[-1]["env_steps"]) > 96  # what follows the checkpoint is to be cut
     assert train(config, run) == 0
 
-    assert lasting_rows(run) == lasting_rows(whole)
+    assert lasting_rows(run) == lasting_rows(finished)
     clock = [float(row["wall_time"]) for row in rows(run)]
     assert clock == sorted(clock)
-    found, expected = scalars(run), scalars(whole)
+    found, expected = scalars(run), scalars(finished)
     assert found.keys() == expected.keys()
     for tag, points in found.items():
         steps = [step for step, _ in points]
@@ -131,7 +132,7 @@ def test_progress_says_how_fast_and_how_long(terminal: bool, monkeypatch: pytest
             bar.show(fake_trainer(env_steps, 100), 12345.6)
         if terminal:
             facts = bar.progress.tasks[0].fields["facts"]
-            assert facts == "200/1,000 env steps  10 env steps/s  5 updates/s  0:01:20 left  last evaluation 12,345.6"
+            assert_says(facts, "200/1,000 env steps", "10 env steps/s", "5 updates/s", "0:01:20 left", "12,345.6")
             bar.show(fake_trainer(1010, 100), None)  # the last block may pass the budget
             assert "0:00:00 left" in bar.progress.tasks[0].fields["facts"]
     if not terminal:
@@ -238,9 +239,11 @@ def test_histograms_show_what_the_critics_say_of_the_replay(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(("name", "expected"), [("td3", {"critic/q"}), ("ppo", set())])
-def test_algorithms_without_a_sigma_or_a_replay_show_what_they_have(name: str, expected: set[str], tmp_path: Path):
+def test_algorithms_without_a_sigma_or_a_replay_show_what_they_have(
+    name: str, expected: set[str], finished_runs: Callable[[str], Path]
+):
     """Catches a run that fails for want of a histogram."""
-    run = train_whole(small_config(tmp_path, name))
+    run = finished_runs(name)
     assert {tag for tag in tensors(run).Tags()["tensors"] if tag.startswith("critic/")} == expected
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from forged import edit_config, edit_manifest
-from small_runs import only_run, small_config, small_words, stop_at, train
+from small_runs import small_config, small_words
 
 from dsac import compare, evaluate, export, tune
 from dsac.cli import exit_codes
@@ -28,14 +28,6 @@ NAMED = {
     "env.task": ("env", {"name": "custom", "task": "theirs.payload", "xml": "x.xml"}),
 }
 USAGE = exit_codes.USAGE
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half way, to copy."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    return only_run(runs)
 
 
 @pytest.fixture

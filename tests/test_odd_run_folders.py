@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import only_run, small_config, small_words, stop_at, train
+from small_runs import small_words
 from test_odd_files import BOMB
 
 from dsac.cli import exit_codes
@@ -29,11 +29,9 @@ BEST = "learner-0/best"
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half-way, with one checkpoint."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    run = only_run(runs)
+def one_checkpoint(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped half-way, with one checkpoint: to copy."""
+    run = Path(shutil.copytree(stopped, tmp_path_factory.mktemp("one") / "run"))
     for folder in checkpoint.committed(run / "checkpoints")[:-1]:
         files.remove(folder)
     return run
@@ -111,11 +109,16 @@ ODD_STATES = [
 
 @pytest.mark.parametrize(("name", "path", "value"), ODD_STATES)
 def test_a_checkpoint_that_is_no_runs_is_refused(
-    stopped: Path, tmp_path: Path, name: str, path: tuple[Any, ...], value: Any, capsys: pytest.CaptureFixture[str]
+    one_checkpoint: Path,
+    tmp_path: Path,
+    name: str,
+    path: tuple[Any, ...],
+    value: Any,
+    capsys: pytest.CaptureFixture[str],
 ):
     """Catches a state that is empty and so starts anew, one by which 10^30 updates are due at once, and a manifest
     without a step that is a KeyError."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     (folder,) = checkpoint.committed(run / "checkpoints")
     rewrite(folder, name, path, value)
     code = main([f"resume={run}", "total_env_steps=140"])
@@ -137,19 +140,24 @@ ODD_POLICIES = [
 
 @pytest.mark.parametrize(("name", "path", "value"), ODD_POLICIES)
 def test_a_policy_that_is_none_is_refused(
-    stopped: Path, tmp_path: Path, name: str, path: tuple[Any, ...], value: Any, capsys: pytest.CaptureFixture[str]
+    one_checkpoint: Path,
+    tmp_path: Path,
+    name: str,
+    path: tuple[Any, ...],
+    value: Any,
+    capsys: pytest.CaptureFixture[str],
 ):
     """Catches a description that asks for terabytes, and shapes that fail inside torch."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     rewrite(run / BEST, name, path, value)
     for command, words in commands(run, BEST, tmp_path / "out"):
         assert command(words) == exit_codes.STORAGE
         assert str(run / BEST) in ended(exit_codes.STORAGE, capsys)
 
 
-def test_whole_numbers_are_no_weights(stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_whole_numbers_are_no_weights(one_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a type that is not looked at: weights of integers were evaluated, another policy in silence."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     state, manifest = checkpoint.read(run / BEST)
     state["parameters"]["net.output.weight"] = state["parameters"]["net.output.weight"].astype("int32")
     checkpoint.write(
@@ -159,9 +167,9 @@ def test_whole_numbers_are_no_weights(stopped: Path, tmp_path: Path, capsys: pyt
     assert "net.output.weight" in ended(exit_codes.STORAGE, capsys)
 
 
-def test_a_header_of_a_hundred_megabytes_is_not_parsed(stopped: Path, tmp_path: Path):
+def test_a_header_of_a_hundred_megabytes_is_not_parsed(one_checkpoint: Path, tmp_path: Path):
     """Catches a list of arrays that takes gigabytes, behind a manifest that vouches for it."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     content = (99 << 20).to_bytes(8, "little") + b"{" + b" " * ((99 << 20) - 2) + b"}"
     (run / BEST / "state.safetensors").write_bytes(content)
     entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -192,9 +200,11 @@ KINDS = ("pipe", "endless", "folder", "sparse", "bomb", "latin", "deep", "list")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_odd_config_is_a_wrong_config(stopped: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]):
+def test_an_odd_config_is_a_wrong_config(
+    one_checkpoint: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+):
     """Catches a pipe that is waited for, a bomb of aliases, and a device that fills the memory."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     plant(run / "config.yaml", kind)
     for command, words in (*commands(run, BEST, tmp_path / "out"), *commands(run, "run", tmp_path / "new")):
         assert command(words) == exit_codes.USAGE
@@ -202,9 +212,9 @@ def test_an_odd_config_is_a_wrong_config(stopped: Path, tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_resume_meets_odd_files(stopped: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]):
+def test_a_resume_meets_odd_files(one_checkpoint: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]):
     """Catches a resume that hangs at a file which it could do without, or replace: run.json, curves, stacks, lock."""
-    run = shutil.copytree(stopped, tmp_path / "run")
+    run = shutil.copytree(one_checkpoint, tmp_path / "run")
     names = ["lock", "stacks.log", "learner-0/metrics.csv"] if kind in ("pipe", "endless") else []
     for name in ("run.json", *names):
         plant(run / name, kind)
@@ -218,19 +228,19 @@ def test_a_resume_meets_odd_files(stopped: Path, tmp_path: Path, kind: str, caps
 @pytest.mark.parametrize("name", ["manifest.json", "state.json"])
 @pytest.mark.parametrize("part", [BEST, "run"])
 def test_every_wrong_value_anywhere(
-    stopped: Path, tmp_path: Path, part: str, name: str, capsys: pytest.CaptureFixture[str]
+    one_checkpoint: Path, tmp_path: Path, part: str, name: str, capsys: pytest.CaptureFixture[str]
 ):
     """Catches any value that a reader takes for granted: each place of a manifest and a state, eleven wrong ones."""
-    (newest,) = checkpoint.committed(stopped / "checkpoints")
-    source = stopped / BEST if part == BEST else newest
+    (newest,) = checkpoint.committed(one_checkpoint / "checkpoints")
+    source = one_checkpoint / BEST if part == BEST else newest
     tree, tried = json.loads((source / name).read_text()), 0
     tree.pop("sha256", None)
     for path in places(tree, 5):
         if path[:1] == ("versions",) or (path[:1] == ("config",) and len(path) > 1):
             continue
         for value in WRONG if path else WRONG[:-1]:
-            run, out = shutil.copytree(stopped, tmp_path / "run"), tmp_path / "out"
-            rewrite(run / source.relative_to(stopped), name, path, value)
+            run, out = shutil.copytree(one_checkpoint, tmp_path / "run"), tmp_path / "out"
+            rewrite(run / source.relative_to(one_checkpoint), name, path, value)
             for command, words in commands(run, part, out):
                 try:
                     ended(command(words), capsys)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from disk import Disk, full
-from small_runs import only_run, small_config, small_words, stop_at, train
+from said import assert_says
+from small_runs import only_run, small_config, small_words
 
 from dsac.cli import exit_codes
 from dsac.errors import FileError
@@ -22,20 +23,6 @@ from dsac.schema import files
 from dsac.sweep import find_runs, ray_launcher, runner, worker
 from dsac.sweep.plan import Planned
 from dsac.train import main, start
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped half-way."""
-    runs = tmp_path_factory.mktemp("stopped")
-    assert train(small_config(runs), None, [stop_at(130)]) == exit_codes.RESUMABLE
-    return only_run(runs)
-
-
-@pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(stopped, tmp_path / "run")
 
 
 @pytest.fixture
@@ -117,7 +104,7 @@ def test_a_pipe_where_a_file_is_appended_to_is_replaced(tmp_path: Path, capsys: 
     """Catches an open that waits for a reader, and a lock whose holder's name has no end."""
     os.mkfifo(tmp_path / "lock")
     lock = RunLock(tmp_path)
-    assert "lock was a link or no plain file, and was removed" in capsys.readouterr().err
+    assert_says(capsys.readouterr().err, "lock", "no plain file", "removed")
     assert (tmp_path / "lock").is_file()
     lock.close()
 
@@ -236,7 +223,7 @@ def test_a_disk_that_is_full_at_a_resume_says_what_is_safe_and_what_to_do(
             assert main([f"resume={run}"]) == exit_codes.STORAGE
         said = capsys.readouterr().err
         assert "No space left on device" in said
-        assert f"MB are free: make room; step 170 is safe, resume={run} goes on from it" in said
+        assert_says(said, "MB are free", "make room", "step 170 is safe", f"resume={run}")
 
 
 def test_a_curve_goes_on_where_an_older_events_file_was_removed(run: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -29,24 +30,17 @@ from dsac.sweep.runner import Sweep
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'dsac[ray]'")
 
 
-LISTENING = """
-from pathlib import Path
-from dsac.collection.ray_cluster import connect
-
-def listening():
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
-    return {words[1] for words in lines if words[3] == "0A"}
-
-before = listening()
-connect("local", 1)
-print(*listening() - before)
-"""
+CONNECTED = "from dsac.collection.ray_cluster import connect; connect('local', 1); print('here', flush=True); input()"
 
 
 def test_a_ray_of_ones_own_listens_on_this_machine_alone():
     """Catches ports that anybody in the network can talk to, opened by ray.address=local."""
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
-    places = done.stdout.split()
+    command = [sys.executable, "-c", CONNECTED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        places = listening([process.pid, *descendants(process.pid)])
+        process.communicate("\n")
     assert places
     assert all(place.split(":")[0].endswith("0100007F") for place in places), places
 
@@ -68,23 +62,33 @@ def cluster(nodes: Any) -> Any:
 
 
 def processes(words: str) -> list[int]:
-    """The ids of processes whose command line holds these words, that are not this one, and have not ended."""
+    """The ids of this process's descendants whose command line holds these words."""
     found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if words in line and path.name != str(os.getpid()):
-            found.append(int(path.name))
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if words in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode():
+                found.append(pid)
     return found
 
 
 def descendants(parent: int) -> list[int]:
-    """The processes that descend from one."""
-    lists = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    """The processes that descend from one and have not ended."""
+    lists = []
+    for path in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            lists.append(path.read_text())
     children = [int(child) for child in " ".join(lists).split()]
     return children + [pid for child in children for pid in descendants(child)]
+
+
+def listening(pids: list[int]) -> set[str]:
+    """The addresses at which these processes wait for others, as the kernel writes them."""
+    sockets = set()
+    for path in (path for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            sockets.add(str(path.readlink()))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in sockets}
 
 
 def begun(pid: int) -> str | None:

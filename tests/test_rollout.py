@@ -91,13 +91,13 @@ def test_resumed_shuffles_are_the_same(minibatches_used):
 def test_blocks_and_states_that_do_not_fit_are_refused():
     """Catches rows that are dropped in silence, fields of unequal length, and a state of other learners."""
     rollout = Rollout(epochs=1, minibatch_size=5, seeds=[0, 1])
-    with pytest.raises(ValueError, match="4 steps of 3 envs are 12 rows: not a multiple of minibatch_size 5"):
+    with pytest.raises(ValueError, match=r"4 steps of 3 envs.* 12 .*minibatch_size 5"):
         rollout.add(block_of())
-    with pytest.raises(ValueError, match="3 learners, the rollout has 2 seeds"):
+    with pytest.raises(ValueError, match=r"3 learners.* 2 seeds"):
         rollout.add(block_of(steps=5, learners=3))
     with pytest.raises(ValueError, match=r"advantage starts with \(4, 2, 3\), not \(5, 2, 3\)"):
         rollout.add(Rows(block_of(steps=5).obs, block_of().advantage))
-    with pytest.raises(ValueError, match="1 learners, the rollout has 2 seeds"):
+    with pytest.raises(ValueError, match=r"1 learners.* 2 seeds"):
         rollout.load_state_dict(Rollout(epochs=1, minibatch_size=5, seeds=[0]).state_dict())
     with pytest.raises(ValueError, match="at least 1"):
         Rollout(epochs=0, minibatch_size=5, seeds=[0])

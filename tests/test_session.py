@@ -28,6 +28,7 @@ import torch
 from dsac.algorithms.base import Algorithm
 from dsac.memory.contract import Memory
 from dsac.schema.algorithm_config import AlgorithmConfig
+from dsac.nn.initialisation import initialise
 from dsac.nn.networks import MLP
 
 
@@ -49,7 +50,7 @@ class Mine(Algorithm):
     def __init__(self, spec, config, seeds):
         super().__init__(spec, config, seeds)
         self.actor = MLP((self.learners,), spec.obs_dim, spec.action_dim, config.hidden_sizes, config.activation)
-        self.initialise()
+        initialise(self, seeds)
 
     @torch.no_grad()
     def act(self, obs, noise):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from small_runs import only_run, small_config, small_words, train_whole
+from small_runs import only_run, small_config, small_words
 
 from dsac import sweep
 from dsac.algorithms import load as load_algorithm
@@ -102,11 +103,9 @@ class Refusing:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+def done(finished_runs: Callable[[str], Path]) -> TrainConfig:
     """The config of a run that is finished."""
-    config = small_config(tmp_path_factory.mktemp("runs"), "ppo")
-    train_whole(config)
-    return config
+    return small_config(finished_runs("ppo").parents[2], "ppo")
 
 
 @pytest.mark.parametrize("key", [key for key in SAME if key != "runs"])

@@ -96,16 +96,10 @@ def phases(monkeypatch: pytest.MonkeyPatch) -> Phases:
     return Phases(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that is never stopped."""
-    return train_whole(small_config(tmp_path_factory.mktemp("whole")))
-
-
 @pytest.mark.parametrize("tries", [1, pytest.param(TRIES, marks=faults)], ids="{}-times".format)
 @pytest.mark.parametrize("phase", ["collection", "update", "warm-up", "evaluation", "saving"])
 def test_a_stop_in_any_phase_loses_nothing(
-    phase: str, tries: int, whole: Path, phases: Phases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phase: str, tries: int, finished: Path, phases: Phases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Catches a stop that is lost, that ends the run without a save, that repeats or leaves out a step."""
     draw = random.Random(phase)
@@ -128,8 +122,8 @@ def test_a_stop_in_any_phase_loses_nothing(
         assert atomic.read_manifest(max((run / "checkpoints").glob("step-*")))["step"] == phases.taken
         assert f"stopped ({number.name}) and saved" in capsys.readouterr().out
         assert main([f"resume={run}"]) == exit_codes.FINISHED
-        assert_same(final_state(run), final_state(whole))
-        assert sorted(lasting_rows(run)) == sorted(lasting_rows(whole))
+        assert_same(final_state(run), final_state(finished))
+        assert sorted(lasting_rows(run)) == sorted(lasting_rows(finished))
 
 
 class Compilations:
