@@ -20,10 +20,10 @@ from dsac.errors import CheckpointError, ConfigError, ExportRefused
 from dsac.export import c_header, main, onnx_graph, runtimes, write
 from dsac.export import parity as parity_module
 from dsac.export.c_library import CLibrary
-from dsac.export.contract import safe_action
 from dsac.export.layers import Layers
 from dsac.nn.networks import ACTIVATIONS
 from dsac.persistence.atomic import rendered
+from dsac.schema.safe_action import safe_action
 from envs.contract import EnvSpec
 
 ort = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
