@@ -2,7 +2,8 @@
 
 - line numbers of links such as [`name`](path#L12): the line that defines the name (def or class; Class.method, too),
   else the first one with the text between the backticks;
-- lines of a file, [name](path) (123), and their number and sum, between the marks of `core path`;
+- lines of a file, [name](path) (123), and their number and sum, between the marks of `core path` and of
+  `path of the environments`;
 - the folders of dsac/ with the first line of each one's docstring, between the marks of `folders`.
 """
 
@@ -60,6 +61,7 @@ def relinked(document: Path) -> str:
     text = LINK.sub(link, document.read_text())
     for name, content in (
         ("core path", lambda inner: core_path(inner, document.parent)),
+        ("path of the environments", lambda inner: core_path(inner, document.parent)),
         ("folders", lambda _: folders(document.parent / "dsac")),
     ):
         block = re.compile(BLOCK.format(name), re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -70,15 +71,18 @@ def test_the_two_commands_are_shown_and_exist():
 
 def traced(runs: Path, *words: str) -> list[tuple[str, str]]:
     """The functions of dsac/ and envs/ that two iterations of DSAC-T call, in the order of their first call: (path,
-    qualified name). The iteration before them has loaded what is compiled."""
+    qualified name). A record (a NamedTuple) is called where one is made. The iteration before has loaded what is
+    compiled."""
     config, _ = resolve_hardware(small_config(runs, "dsac_t", "updates_per_env_step=0.5", *words))
     trainer = build(config)
     calls: dict[tuple[str, str], None] = {}
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        path = Path(frame.f_code.co_filename)
+        path, name = Path(frame.f_code.co_filename), frame.f_code.co_qualname
+        if str(frame.f_globals.get("__name__")).startswith("namedtuple_"):
+            path, name = Path(inspect.getfile(frame.f_locals["_cls"])), frame.f_locals["_cls"].__name__
         if event == "call" and path.is_relative_to(ROOT) and path.parts[len(ROOT.parts)] in ("dsac", "envs"):
-            calls.setdefault((str(path.relative_to(ROOT)), frame.f_code.co_qualname))
+            calls.setdefault((str(path.relative_to(ROOT)), name))
 
     trainer.collect_block(trainer.algorithm.warmup_act, learning=False)
     trainer.collect_block(trainer.act, learning=True)
