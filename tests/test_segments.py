@@ -72,7 +72,7 @@ def test_a_save_costs_what_is_new(tmp_path: Path):
     assert max(written) < 3 * rows * per_row + 40_000  # headers, manifests
     assert written[-1] < 1.2 * written[5]
     held = sum(path.stat().st_size for path in (root / "segments").iterdir())
-    assert held < 3 * saved.replay.nbytes + 40_000
+    assert held < 3 * saved.replay.frames.nbytes + 40_000
     names = [path.name for path in (root / "segments").iterdir()]
     assert min(names) > "000000000000.safetensors"
 
