@@ -65,7 +65,10 @@ def networks_of(algorithm: Algorithm, targets: bool = False) -> dict[str, Any]:
         found["critic"] = layers(critics, (0,))
     elif critics is not None:
         count = critics.net.output.weight.shape[1]
-        found |= {f"critic_{index + 1}": layers(critics.net, (0, index)) for index in range(count)}
+        for index in range(count):
+            found[f"critic_{index + 1}"] = layers(critics.net, (0, index))
+            if hasattr(critics, "spread"):
+                found[f"spread_{index + 1}"] = layers(critics.spread, (0, index))
     if hasattr(algorithm, "log_std") and not targets:
         found["log_std"] = [(algorithm.log_std[0, 0],)]
     return found
@@ -90,6 +93,17 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     ],
     "dsac_v1": [("dsac", {"expected_value_substitution": False, "twin_value_distributions": False,
                           "variance_adjusted_gradients": False}, {})],
+    "dsac_x": [
+        ("dsac_x", {}, {}),
+        ("dsac_x", {"expected_value_substitution": False}, {"expected_value_substitution": False}),
+        ("dsac_x", {"twin_value_distributions": False}, {"twin_value_distributions": False}),
+        ("dsac_x", {"variance_based_gradients": False}, {"variance_based_gradients": False}),
+        ("dsac_x", {"weight_limit": 1.2, "weight_epsilon": 0.5, "xi": 0.5, "value_bound": 1.0, "rate": 0.2},
+         {"weight_limit": 1.2, "weight_epsilon": 0.5, "bound_in_deviations": 0.5, "value_bound": 1.0,
+          "average_rate": 0.2}),
+        ("dsac_x", {"xi": None, "value_bound": None}, {"bound_in_deviations": None, "value_bound": None}),
+        ("dsac_x", {"spread_gradient": 0.1, "risk": 0.7}, {"spread_gradient": 0.1, "risk": 0.7}),
+    ],
     "sac": [("sac", {}, {}), ("sac", {"target_entropy": -1.5}, {"target_entropy_scale": 0.5})],
     "td3": [("td3", {}, {}), ("td3", {"delay_targets": True}, {"delay_targets": True})],
     "ddpg": [("ddpg", {}, {})],
@@ -109,7 +123,11 @@ def test_updates_equal_the_reference(name: str, index: int):
     """Catches any wrong sign, target, detach, order or moment: against code written from the formulas alone."""
     module, options, changes = CASES[name][index]
     reference_module = importlib.import_module(f"reference.{module}")
+    if name == "dsac_x":  # the reference sees what the networks see
+        changes = {"observation_normalization": False, "return_normalization": False, **changes}
+        changes["initial_temperature"] = 1.0  # whose logarithm float32 holds
     algorithm = make_algorithm(name, seeds=(3,), **changes).double()
+    algorithm.set_progress(1.0)  # what grows during a run, the risk, has grown
     if module == "ppo":
         options = {"activation": "tanh", **options}
     reference = reference_module.Reference(networks_of(algorithm), reference_module.Options(**options))

@@ -26,8 +26,8 @@ from dsac.evaluation.critic_predictions import predict
 from dsac.nn.distributions import tanh_normal
 from envs.contract import Step
 
-SIGMA = {"dsac_t", "dsac_v1"}
-SOFT = {"dsac_t", "dsac_v1", "sac"}
+SIGMA = {"dsac_t", "dsac_v1", "dsac_x"}
+SOFT = {*SIGMA, "sac"}
 POLE = "env=InvertedDoublePendulum"
 
 

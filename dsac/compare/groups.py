@@ -22,7 +22,15 @@ from dsac.runs.run_files import CURVES
 from dsac.schema.ranges import FREE, MEASURE, TASK
 from dsac.schema.run_config import RayConfig, TrainConfig, of_kind, that_change
 
-NAMES = {"dsac_t": "DSAC-T", "dsac_v1": "DSAC-v1", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "ppo": "PPO"}
+NAMES = {
+    "dsac_t": "DSAC-T",
+    "dsac_v1": "DSAC-v1",
+    "dsac_x": "DSAC-X",
+    "sac": "SAC",
+    "td3": "TD3",
+    "ddpg": "DDPG",
+    "ppo": "PPO",
+}
 SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
 LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
 WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys

@@ -13,12 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
 FEW_OUTPUTS = 8
 
 
@@ -108,13 +103,17 @@ class MLP(nn.Module):
         self.output = EnsembleLinear(leading, widths[-1], outputs, output_gain)
 
     def forward(self, *parts: Tensor) -> Tensor:
+        return cast("Tensor", self.output(self.features(*parts)))
+
+    def features(self, *parts: Tensor) -> Tensor:
+        """What the output layer is given: (*leading, B, last hidden size)."""
         activate = ACTIVATIONS[self.activation]
         for index, layer in enumerate(self.hidden):
             x = layer(*parts)
             if self.norms is not None:
                 x = self.norms[index](x)
             parts = (activate(x),)
-        return cast("Tensor", self.output(*parts))
+        return parts[0]
 
 
 class Critics(nn.Module):
