@@ -21,14 +21,15 @@ TRAINERS = {"dsac.train", "dsac.train.main"}  # which train where they are given
 SMALL_RUN = "small_runs.small_words"
 # Files, and tests of other files, that take more than three seconds of a core without either.
 HEAVY = {
-    "test_a_change_takes_effect", "test_a_film_is_no_longer_than_ten_seconds", "test_a_kill_and_then_a_cut",
-    "test_a_restored_world_goes_on_bit_for_bit", "test_a_thousand_random_steps_equal_gymnasium", "test_accelerate",
+    "test_a_change_takes_effect", "test_a_film_is_no_longer_than_ten_seconds",
+    "test_a_kill_and_then_a_cut", "test_a_restored_world_goes_on_bit_for_bit",
+    "test_a_thousand_random_steps_equal_gymnasium", "test_accelerate",
     "test_collection_with_resets_gives_equal_transitions", "test_every_form_holds_the_same_right_numbers",
-    "test_every_item", "test_learns_a_trivial_task_in_seconds", "test_memory_does_not_grow",
-    "test_parity_of_every_algorithm", "test_parity_of_every_network", "test_plain_intervals_equal_rliable",
-    "test_ray", "test_self_loop_reaches_the_closed_form", "test_soft_policy_comes_near_the_best_one",
-    "test_the_check_at_start_up_notices", "test_the_recipe_repeats_its_trial_to_the_bit",
-    "test_time_limits_bootstrap_and_terminations_do_not",
+    "test_every_item", "test_learns_a_trivial_task_in_seconds", "test_mean_and_spread_reach_the_closed_form",
+    "test_memory_does_not_grow", "test_parity_of_every_algorithm", "test_parity_of_every_network",
+    "test_plain_intervals_equal_rliable", "test_ray", "test_report", "test_self_loop_reaches_the_closed_form",
+    "test_soft_policy_comes_near_the_best_one", "test_the_check_at_start_up_notices",
+    "test_the_recipe_repeats_its_trial_to_the_bit", "test_time_limits_bootstrap_and_terminations_do_not",
 }  # fmt: skip
 # Files that must not run at the same time, by what they share; each other file is a group of its own.
 GROUPS = {"one Ray": ("test_ray", "test_ray_nodes", "test_remote_collector")}

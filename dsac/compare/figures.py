@@ -21,8 +21,9 @@ COLUMN, PAGE, ROW, FOOT = 3.3, 6.9, 1.85, 0.14  # inches: the text of a paper in
 # Okabe and Ito's colours (2008) without the yellow, which is too light for lines.
 COLOURS = {
     "dsac_t": "#0072B2", "ppo": "#D55E00", "sac": "#009E73", "td3": "#CC79A7", "ddpg": "#E69F00", "dsac_v1": "#56B4E9",
+    "dsac_x": "#000000",
 }  # fmt: skip
-SPARE = ("#000000", "#888888")
+SPARE = ("#888888",)
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 MARKERS = dict(zip(DASHES, "o^sD", strict=True))
 STYLE: Any = {
