@@ -127,7 +127,8 @@ def test_updates_equal_the_reference(name: str, index: int):
         changes = {"observation_normalization": False, "return_normalization": False, **changes}
         changes["initial_temperature"] = 1.0  # whose logarithm float32 holds
     algorithm = make_algorithm(name, seeds=(3,), **changes).double()
-    algorithm.set_progress(1.0)  # what grows during a run, the risk, has grown
+    if name == "dsac_x":
+        algorithm.set_progress(1.0)  # the risk has grown
     if module == "ppo":
         options = {"activation": "tanh", **options}
     reference = reference_module.Reference(networks_of(algorithm), reference_module.Options(**options))
