@@ -62,7 +62,9 @@ def of_linear_gaussian(obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ("chain", "truth", "states"),
     [
         pytest.param(two_states, of_two_states, [0.0, 1.0], id="two states"),
-        pytest.param(linear_gaussian, of_linear_gaussian, [-1.0, -0.5, 0.5, 1.0], id="linear gaussian"),
+        pytest.param(
+            linear_gaussian, of_linear_gaussian, [-1.0, -0.5, 0.5, 1.0], id="linear gaussian", marks=pytest.mark.faults
+        ),
     ],
 )
 def test_mean_and_spread_reach_the_closed_form(
