@@ -7,7 +7,8 @@ ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
-WORKERS ?= logical
+# One more than cores: many tests wait for processes that they start.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadgroup
 
 .PHONY: train test-fast test test-faults results check format clean

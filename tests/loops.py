@@ -19,17 +19,24 @@ SLOW_CALLS = {"subprocess", "small_runs.train", "zygote.Zygote", "damage_server.
 SLOW_FIXTURES = {"finished_runs", "stopped"}  # runs that conftest.py trains
 TRAINERS = {"dsac.train", "dsac.train.main"}  # which train where they are given the settings of a small run
 SMALL_RUN = "small_runs.small_words"
-# Files, and tests of other files, that take more than three seconds of a core without either.
+# Files, and tests of other files, that take more than a second of a core without either.
 HEAVY = {
-    "test_a_change_takes_effect", "test_a_film_is_no_longer_than_ten_seconds",
-    "test_a_kill_and_then_a_cut", "test_a_restored_world_goes_on_bit_for_bit",
-    "test_a_thousand_random_steps_equal_gymnasium", "test_accelerate",
-    "test_collection_with_resets_gives_equal_transitions", "test_every_form_holds_the_same_right_numbers",
-    "test_every_item", "test_learns_a_trivial_task_in_seconds", "test_mean_and_spread_reach_the_closed_form",
-    "test_memory_does_not_grow", "test_parity_of_every_algorithm", "test_parity_of_every_network",
-    "test_plain_intervals_equal_rliable", "test_ray", "test_report", "test_self_loop_reaches_the_closed_form",
+    "test_a_change_takes_effect", "test_a_closed_loop_that_returns_less_is_refused",
+    "test_a_film_is_no_longer_than_ten_seconds", "test_a_kill_and_then_a_cut", "test_a_kill_at_any_call",
+    "test_a_killed_study_goes_on_and_counts_each_trial_once", "test_a_long_block_that_moves_is_waited_for",
+    "test_a_model_that_mujoco_reads_is_stepped", "test_a_replaced_policy_survives_a_kill_and_then_a_cut",
+    "test_a_restored_world_goes_on_bit_for_bit", "test_a_thousand_random_steps_equal_gymnasium",
+    "test_a_trial_below_the_others_is_given_up", "test_accelerate", "test_another_question_is_refused",
+    "test_checkpoints_survive_every_cut", "test_collection_with_resets_gives_equal_transitions",
+    "test_every_form_holds_the_same_right_numbers", "test_every_item", "test_intervals_of_the_mean_cover",
+    "test_learns_a_trivial_task_in_seconds", "test_mean_and_spread_reach_the_closed_form",
+    "test_memory_does_not_grow", "test_pages_are_current", "test_parity_of_every_algorithm",
+    "test_parity_of_every_network", "test_plain_intervals_equal_rliable", "test_ray", "test_report",
+    "test_resets_are_distributed_as_gymnasiums", "test_self_loop_reaches_the_closed_form",
     "test_soft_policy_comes_near_the_best_one", "test_the_check_at_start_up_notices",
-    "test_the_recipe_repeats_its_trial_to_the_bit", "test_time_limits_bootstrap_and_terminations_do_not",
+    "test_the_closed_loop_is_the_one_of_evaluate", "test_the_commands_make_the_runs_that_are_held",
+    "test_the_recipe_repeats_its_trial_to_the_bit", "test_the_report_alone",
+    "test_time_limits_bootstrap_and_terminations_do_not",
 }  # fmt: skip
 # Files that must not run at the same time, by what they share; each other file is a group of its own.
 GROUPS = {"one Ray": ("test_ray", "test_ray_nodes", "test_remote_collector")}

@@ -148,7 +148,7 @@ class ReplayMachine(RuleBasedStateMachine):
 class TestReplayAgainstEpisodes(ReplayMachine.TestCase):
     """Catches what goes wrong at wrap-around, ends of both kinds, one-step episodes, n-step sums and after a resume."""
 
-    settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+    settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
 
 
 def test_every_transition_is_equally_likely():
