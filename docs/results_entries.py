@@ -12,18 +12,8 @@ from typing import Any
 
 from dsac.compare import results
 from dsac.compare.commands import words
-from dsac.compare.groups import (
-    AS_FAR_AS_EACH,
-    LENGTHS,
-    NAMES,
-    Group,
-    grouped,
-    labelling,
-    rank,
-    shared,
-    shown,
-    told_apart,
-)
+from dsac.compare.groups import AS_FAR_AS_EACH, Group, grouped, labelling, shared
+from dsac.compare.labels import LENGTHS, NAMES, rank, shown, told_apart
 from dsac.compare.overrides import base_choice, experiment_matters, overrides
 
 RATES = "rates.json"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from envs.mujoco_facts import route_warnings_to_logging
 from envs.native import kernels
 from envs.native.libmujoco import in_flight
 from envs.native.physics import addresses_of, model_arrays, physics_arrays, shapes_of
-from envs.native.pool_threads import PoolThreads
+from envs.native.pool_threads import PoolThreads, available_threads
 from envs.native.thread_pool import new_pool
 from envs.native.worlds import Settings, Worlds, pack
 from envs.task import Randomisation, Task
@@ -285,11 +284,6 @@ class Engine:
         if self._pool_threads is not None:
             self._pool_threads.dismiss()
             self._pool_threads = None
-
-
-def available_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make(

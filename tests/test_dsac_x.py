@@ -41,7 +41,7 @@ def linear_gaussian(generator: torch.Generator) -> Chain:
 
 
 def of_two_states(obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, noise and sigma of the return from each state."""
+    """Mean of the return, deviation of one target and sigma of the return from each state."""
     both = 1 - GAMMA**2
     mean = torch.where(obs > 0.5, -0.5 + GAMMA * 1, 1 - GAMMA * 0.5) / both
     noise = torch.where(obs > 0.5, 0.1, 0.3)
@@ -76,7 +76,7 @@ def test_mean_and_spread_reach_the_closed_form(
     """Catches a spread that is one step's noise, gamma for gamma^2, the wrong critic's sigma, a mean that is pulled.
 
     Within 2%; where a draw takes the place of the expected target its variance is part of the error of the mean, so
-    that noise is the spread and the spread falls short by what the clamp of the draw cuts off.
+    that s is the spread, and the spread falls short by what the clamp of the draw cuts off.
     """
     algorithm = make_algorithm(
         "dsac_x", spec=make_spec(1, 1), hidden_sizes=(64, 64), spread_size=32, batch_size=ROWS,
@@ -95,24 +95,24 @@ def test_mean_and_spread_reach_the_closed_form(
     action = 2 * torch.rand(1, len(obs), 1, generator=generator) - 1
     with torch.no_grad():
         spread = algorithm.critics.distribution(obs[None], action)
-    mean, noise, sigma = (value[0].mean(0).unflatten(0, (len(states), 64)).mean(1) for value in (
-        spread.mean, spread.log_noise.exp(), spread.log_sigma.exp()
+    mean, td_sigma, sigma = (value[0].mean(0).unflatten(0, (len(states), 64)).mean(1) for value in (
+        spread.mean, spread.log_td_sigma.exp(), spread.log_sigma.exp()
     ))  # fmt: skip
     expected = truth(torch.tensor(states))
     scale = expected[0].abs().max()
     np.testing.assert_allclose(mean, expected[0], atol=0.02 * scale)
     np.testing.assert_allclose(sigma, expected[2], rtol=0.02 if expected_value_substitution else 0.04)
     if expected_value_substitution:
-        np.testing.assert_allclose(noise, expected[1], rtol=0.04)
+        np.testing.assert_allclose(td_sigma, expected[1], rtol=0.04)
 
 
 def spread_of(algorithm: Any, obs: Tensor, action: Tensor, target: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, noise and sigma (S, E, B) in the task's own units."""
+    """Mean, deviation of a target and sigma (S, E, B) in the task's own units."""
     critics = algorithm.target_critics if target else algorithm.critics
     with torch.no_grad():
         spread = critics.distribution(algorithm.normalize(obs), action)
     unit = algorithm.reward_factor().view(-1, 1, 1)
-    return spread.mean / unit, spread.log_noise.exp() / unit, spread.log_sigma.exp() / unit
+    return spread.mean / unit, spread.log_td_sigma.exp() / unit, spread.log_sigma.exp() / unit
 
 
 def test_what_the_critics_say_survives_a_new_unit():
@@ -158,7 +158,7 @@ def test_the_spreads_leave_the_features_of_the_mean_alone():
     trunk = list(algorithm.critics.net.hidden.parameters())
     for share, moves in ((0.0, False), (0.1, True)):
         spread = algorithm.critics.distribution(batch.obs, batch.action, share)
-        gradients = torch.autograd.grad(spread.log_sigma.sum() + spread.log_noise.sum(), trunk, allow_unused=True)
+        gradients = torch.autograd.grad(spread.log_sigma.sum() + spread.log_td_sigma.sum(), trunk, allow_unused=True)
         assert any(one is not None and one.abs().max() > 0 for one in gradients) == moves
 
 

@@ -11,7 +11,7 @@ from said import assert_says
 
 from dsac.compare.comparison import incomparable
 from dsac.compare.groups import Group, grouped
-from dsac.compare.names import names
+from dsac.compare.page.names import names
 from dsac.compare.results import read
 from dsac.errors import ConfigError
 

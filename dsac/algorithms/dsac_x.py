@@ -5,7 +5,7 @@ DSAC-T's sigma weights the critic's own update; this critic learns that weight a
     j      = argmin_i mu'_i(s', a'),  a' ~ pi(s')
     y      = clip(r + gamma (1 - d) (mu'_j - alpha log pi'), -b, b),   delta_i = y - mu_i
     mean   : w_i Huber(delta_i; kappa_i),  w_i ~ (E[s^2] + e) / (s_i^2 + e),  kappa_i = 3 rms(delta_i)
-    noise  : log s     + min(delta_i^2 / s^2, 25) / 2
+    error  : log s     + min(delta_i^2 / s^2, 25) / 2
     spread : log sigma + min((delta_i^2 + gamma^2 (1 - d) sigma'_j^2) / sigma^2, 25) / 2
     actor  : alpha log pi - min_i mu_i + k sigma_tot
 
@@ -40,7 +40,7 @@ from dsac.schema.algorithm_config import MaximumEntropyConfig
 from dsac.schema.ranges import FIXED, at_least, between, positive, setting, share
 from envs.contract import EnvSpec
 
-FIRST_NOISE, FIRST_SIGMA = 0.02, 0.05  # in units of the return: growing from below is the fast direction
+FIRST_TD_SIGMA, FIRST_SIGMA = 0.02, 0.05  # in units of the return: growing from below is the fast direction
 LOWEST_LOG, HIGHEST_LOG = -8.0, 3.0  # of both deviations
 MOST_SQUARES = 25.0  # a target beyond five deviations counts as one at five
 
@@ -64,10 +64,10 @@ class DSACXConfig(MaximumEntropyConfig):
         True, change=FIXED, help="refinement 2: two critics, the smaller mean gives the target"
     )
     variance_based_gradients: bool = setting(
-        True, help="refinement 3: weight and bound of the mean's error follow the noise of its target"
+        True, help="refinement 3: weight and bound of the mean's error follow the deviation of its target"
     )
     weight_limit: float = at_least(3.0, 1.0, help="a sample weighs between 1 / limit and limit")
-    weight_epsilon: float = positive(0.1, help="keeps the weight finite, in units of the average noise")
+    weight_epsilon: float = positive(0.1, help="keeps the weight finite, in units of the average s^2")
     bound_in_deviations: float | None = positive(
         3.0, help="errors of the mean count up to so many of their deviations; null: without bound"
     )
@@ -97,7 +97,7 @@ class Spread(NamedTuple):
     """What a critic says of the return: mean, log deviation of one target, log deviation of the return; (S, E, B)."""
 
     mean: Tensor
-    log_noise: Tensor
+    log_td_sigma: Tensor
     log_sigma: Tensor
 
 
@@ -114,10 +114,10 @@ class SpreadCritics(Critics):
         seen = features.detach()
         if spread_gradient:
             seen = seen + spread_gradient * (features - seen)
-        log_noise, log_sigma = self.spread(seen).unbind(-1)
+        log_td_sigma, log_sigma = self.spread(seen).unbind(-1)
         return Spread(
             self.net.output(features).squeeze(-1),
-            (log_noise + math.log(FIRST_NOISE)).clamp(LOWEST_LOG, HIGHEST_LOG),
+            (log_td_sigma + math.log(FIRST_TD_SIGMA)).clamp(LOWEST_LOG, HIGHEST_LOG),
             (log_sigma + math.log(FIRST_SIGMA)).clamp(LOWEST_LOG, HIGHEST_LOG),
         )
 
@@ -129,7 +129,7 @@ class SpreadCritics(Critics):
 
     @torch.no_grad()
     def rescale(self, ratio: Tensor) -> None:
-        """Say the same in units that have shrunk by `ratio` (S,): values times ratio, exactly."""
+        """Say the same in another unit: values times `ratio` (S,), exactly. Adam's averages are left as they are."""
         ratio = ratio.view(-1, 1, 1, 1)
         self.net.output.weight.mul_(ratio)
         self.net.output.bias.mul_(ratio)
@@ -144,7 +144,7 @@ class DSACX(OffPolicy):
     random_policy = True
     config: DSACXConfig
     log_alpha: Tensor
-    noise_square: Tensor
+    td_sigma_square: Tensor
     error_square: Tensor
     risk: Tensor
 
@@ -158,7 +158,7 @@ class DSACX(OffPolicy):
         initialise(self, seeds)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.full((learners,), config.initial_temperature).log(), requires_grad=False)
-        self.register_buffer("noise_square", torch.zeros(learners, critics))
+        self.register_buffer("td_sigma_square", torch.zeros(learners, critics))
         self.register_buffer("error_square", torch.zeros(learners, critics))
         self.register_buffer("risk", torch.tensor(0.0), persistent=False)  # follows from the run's progress
         self.critic_optimizer = Adam(self.critics.parameters(), config.critic_learning_rate)
@@ -173,7 +173,8 @@ class DSACX(OffPolicy):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         rows, actions = self.config.batch_size, self.spec.action_dim
-        return {"policy": (rows, actions), "target": (rows, actions), "value": (rows,)}
+        drawn: dict[str, tuple[int, ...]] = {} if self.config.expected_value_substitution else {"value": (rows,)}
+        return {"policy": (rows, actions), "target": (rows, actions), **drawn}
 
     def heads(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before tanh: (S, B, O) -> (S, B, A) twice."""
@@ -197,15 +198,15 @@ class DSACX(OffPolicy):
             next_action, next_log_prob = tanh_normal(*self.heads(batch.next_obs), noise["target"])
             next_mean, next_sigma = smallest(self.target_critics.distribution(batch.next_obs, next_action))
             soft_mean = next_mean - alpha[:, None] * next_log_prob
-            error, second = moments(batch, now.mean, soft_mean, next_sigma, noise["value"], c)
-            noise_square, error_square = self.next_averages(now.log_noise, error)
-        critic_loss = mean_loss(now, error, noise_square, error_square, c) + spread_loss(now, error, second)
+            error, second = moments(batch, now.mean, soft_mean, next_sigma, noise.get("value"), c)
+            td_sigma_square, error_square = self.next_averages(now.log_td_sigma, error)
+        critic_loss = mean_loss(now, error, td_sigma_square, error_square, c) + spread_loss(now, error, second)
         critic_gradients = torch.autograd.grad(critic_loss.sum(), list(self.critics.parameters()))
 
         metrics = {
             "q": now.mean.detach().mean((1, 2)) / self.reward_factor(),
             "sigma": now.log_sigma.detach().exp().mean((1, 2)) / self.reward_factor(),
-            "noise": now.log_noise.detach().exp().mean((1, 2)) / self.reward_factor(),
+            "td_sigma": now.log_td_sigma.detach().exp().mean((1, 2)) / self.reward_factor(),
             "td_error": error.abs().mean((1, 2)) / self.reward_factor(),
             "temperature": alpha.clone(),
         }
@@ -220,7 +221,7 @@ class DSACX(OffPolicy):
             self.freeze_non_finite(actor_loss, actor_gradients[1])
         biases = critic_gradients[1], critic_gradients[first_bias_of_spread(self.critics)]
         skip = self.freeze_non_finite(critic_loss, *biases)
-        self.noise_square.copy_(torch.where(skip[:, None], self.noise_square, noise_square))
+        self.td_sigma_square.copy_(torch.where(skip[:, None], self.td_sigma_square, td_sigma_square))
         self.error_square.copy_(torch.where(skip[:, None], self.error_square, error_square))
         if policy_step:
             self.actor_optimizer.step(actor_gradients, skip)
@@ -233,12 +234,12 @@ class DSACX(OffPolicy):
             polyak(self.target_critics, self.critics, c.tau)
         return metrics | {"frozen": skip.to(critic_loss.dtype)}
 
-    def next_averages(self, log_noise: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    def next_averages(self, log_td_sigma: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
         """Moving averages (S, E) of s^2 and delta^2, this batch (S, E, B) included; the first batch sets them."""
         first, rate = self.critic_optimizer.count[:, None] == 0, self.config.average_rate
-        pairs = (self.noise_square, (2 * log_noise).exp().mean(-1)), (self.error_square, error.square().mean(-1))
-        noise_square, error_square = (torch.where(first, new, torch.lerp(old, new, rate)) for old, new in pairs)
-        return noise_square, error_square
+        pairs = (self.td_sigma_square, (2 * log_td_sigma).exp().mean(-1)), (self.error_square, error.square().mean(-1))
+        td_sigma_square, error_square = (torch.where(first, new, torch.lerp(old, new, rate)) for old, new in pairs)
+        return td_sigma_square, error_square
 
     def set_progress(self, fraction: float) -> None:
         super().set_progress(fraction)
@@ -252,10 +253,11 @@ class DSACX(OffPolicy):
         if not (self.config.rescale_heads and self.config.return_normalization):
             return
         with torch.no_grad():
-            ratio = torch.where(self.critic_optimizer.count > 0, self.reward_factor() / before, 1.0)
+            learning = (self.critic_optimizer.count > 0) & ~self.frozen
+            ratio = torch.where(learning, self.reward_factor() / before, 1.0)
             self.critics.rescale(ratio)
             self.target_critics.rescale(ratio)
-            self.noise_square.mul_(ratio.square()[:, None])
+            self.td_sigma_square.mul_(ratio.square()[:, None])
             self.error_square.mul_(ratio.square()[:, None])
 
 
@@ -271,15 +273,15 @@ def total_sigma(critics: Spread) -> Tensor:
 
 
 def moments(
-    batch: Batch, mean: Tensor, soft_mean: Tensor, next_sigma: Tensor, z: Tensor, c: DSACXConfig
+    batch: Batch, mean: Tensor, soft_mean: Tensor, next_sigma: Tensor, z: Tensor | None, c: DSACXConfig
 ) -> tuple[Tensor, Tensor]:
     """Error of the target of the mean and the second moment about it, (S, E, B) each.
 
-    mean (S, E, B); soft_mean mu' - alpha log pi', next_sigma, z (S, B). With expected value substitution
+    mean (S, E, B); soft_mean mu' - alpha log pi', next_sigma, z (S, B). With expected value substitution, z None,
     E_z[(y + gamma sigma' z - mu)^2] = delta^2 + gamma^2 sigma'^2 stands in closed form; without it, one draw does.
     """
     target, spread = batch.reward + batch.discount * soft_mean, batch.discount * next_sigma
-    if not c.expected_value_substitution:
+    if z is not None:
         target, spread = target + spread * z.clamp(-3, 3), torch.zeros_like(spread)
     if c.value_bound is not None:
         target = target.clamp(-c.value_bound, c.value_bound)
@@ -287,15 +289,15 @@ def moments(
     return error, error.square() + spread.square()[:, None]
 
 
-def mean_loss(now: Spread, error: Tensor, noise_square: Tensor, error_square: Tensor, c: DSACXConfig) -> Tensor:
+def mean_loss(now: Spread, error: Tensor, td_sigma_square: Tensor, error_square: Tensor, c: DSACXConfig) -> Tensor:
     """The loss of the means (S,), given by its gradient: dL/dmu = -w clamp(delta, -kappa, kappa).
 
     error (S, E, B), averages (S, E); mean over B, sum over E. Weight 1 and no bound without variance-based gradients.
     """
     if c.variance_based_gradients:
-        average = noise_square[..., None]
+        average = td_sigma_square[..., None]
         epsilon = c.weight_epsilon * average
-        weight = (average + epsilon) / ((2 * now.log_noise.detach()).exp() + epsilon)
+        weight = (average + epsilon) / ((2 * now.log_td_sigma.detach()).exp() + epsilon)
         weight = weight.clamp(1 / c.weight_limit, c.weight_limit)
         weight = weight / weight.mean(-1, keepdim=True)
         if c.bound_in_deviations is not None:
@@ -308,7 +310,7 @@ def mean_loss(now: Spread, error: Tensor, noise_square: Tensor, error_square: Te
 def spread_loss(now: Spread, error: Tensor, second: Tensor) -> Tensor:
     """The loss of both deviations (S,), given by its gradient: dL/dlog x = 1 - min(t / x^2, 25)."""
     loss = torch.zeros_like(error)
-    for log_deviation, square in ((now.log_noise, error.square()), (now.log_sigma, second)):
+    for log_deviation, square in ((now.log_td_sigma, error.square()), (now.log_sigma, second)):
         loss = loss + log_deviation * (1 - (square * (-2 * log_deviation.detach()).exp()).clamp(max=MOST_SQUARES))
     return loss.mean(-1).sum(1)
 

@@ -50,7 +50,7 @@ def measure(config: Config) -> dict[str, Any]:
     import mujoco
 
     import envs
-    from envs.engine import available_threads
+    from envs.native.pool_threads import available_threads
 
     names = envs.TASKS if config.tasks == "all" else tuple(config.tasks.split(","))
     if unknown := [name for name in names if name not in envs.TASKS]:

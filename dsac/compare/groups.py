@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,14 @@ from typing import Any
 import numpy as np
 
 from dsac.compare.failures import counted, failed, frozen, lowest_returns
-from dsac.compare.overrides import experiment_matters, overrides
+from dsac.compare.labels import Distinctions, departing, distinctions, label_of, rank
 from dsac.compare.results import NO_MATTER, Run
-from dsac.config import choices
 from dsac.errors import ConfigError
 from dsac.runs.run_files import CURVES
-from dsac.schema.ranges import FREE, MEASURE, TASK
-from dsac.schema.run_config import RayConfig, TrainConfig, of_kind, that_change
+from dsac.schema.ranges import TASK
+from dsac.schema.run_config import RayConfig, TrainConfig, of_kind
 
-NAMES = {
-    "dsac_t": "DSAC-T",
-    "dsac_v1": "DSAC-v1",
-    "dsac_x": "DSAC-X",
-    "sac": "SAC",
-    "td3": "TD3",
-    "ddpg": "DDPG",
-    "ppo": "PPO",
-}
 SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
-LENGTHS = [key for key in of_kind(MEASURE) if key in that_change(FREE)]  # said where groups differ in nothing else
-WorthSaying = Callable[[Mapping[str, Any], Mapping[str, Any]], Collection[str]]  # values and settings to keys
-Distinctions = tuple[tuple[str, Any], ...]  # settings, dotted keys with their values, in the order of a label
 REACHED = 0.95
 AS_FAR_AS_EACH = math.inf  # an `until` that cuts nothing: every run with all that it has, finished or not
 # What a setting was before it came into being: what it is by default.
@@ -226,11 +213,6 @@ def unique_seeds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return [by_seed[seed] for seed in sorted(by_seed)], remarks
 
 
-def rank(algorithm: str) -> int:
-    """The place of an algorithm in a table: ours in the order of NAMES, then others."""
-    return list(NAMES).index(algorithm) if algorithm in NAMES else len(NAMES)
-
-
 def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: float | None) -> list[Distinctions]:
     """The distinctions of each group (env, algorithm, ...): its experiment and the settings besides.
 
@@ -251,73 +233,9 @@ def name_groups(groups: Mapping[tuple[str, str, str], Sequence[Run]], until: flo
     return [one + other for one, other in zip(first, further, strict=True)]
 
 
-def label_of(algorithm: str, said: Distinctions) -> str:
-    """An algorithm by its name, or a label so far, with settings as one types them."""
-    return " ".join([NAMES.get(algorithm, algorithm), *(shown(key, value) for key, value in said)])
-
-
-def told_apart(
-    rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
-) -> list[str]:
-    """The labels of rows (task, label, values, settings), each with those of its values that are worth saying."""
-    return [
-        label_of(label, said) for (_, label, _, _), said in zip(rows, distinctions(rows, worth_saying), strict=True)
-    ]
-
-
-def distinctions(
-    rows: Sequence[tuple[str, str, dict[str, Any], Mapping[str, Any]]], worth_saying: WorthSaying
-) -> list[Distinctions]:
-    """Those of the values of rows (task, label, values, settings) that are worth saying.
-
-    Only where rows of the same task and label differ, and then in all tasks: a label means the same in each of them.
-    """
-    keys = {
-        same: differing_keys([(env, values) for env, label, values, _ in rows if label == same])
-        for same in dict.fromkeys(label for _, label, _, _ in rows)
-    }
-    found = []
-    for _, label, values, settings in rows:
-        said = worth_saying(values, settings) if keys[label] else ()
-        found.append(tuple((key, values.get(key)) for key in keys[label] if key in said))
-    return found
-
-
-def departing(values: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
-    """The keys in which a run departs from what its task, algorithm and experiment bring; the experiment if it counts.
-
-    Of an experiment that is a file its name alone.
-    """
-    named, known = values["experiment"], settings.get("experiment") in (None, *choices("experiment"))
-    counts = {"experiment"} if named and (not known or experiment_matters(settings)) else set()
-    return {"simulator", *counts, *(overrides(settings) if known else ())} - set(LENGTHS)
-
-
 def labelling(runs: Sequence[Run], until: float | None) -> dict[str, Any]:
     """All that may set one group of an algorithm apart from another; the experiment if all its runs name the same."""
     names = {str(run.settings.get("experiment") or "") for run in runs}
     budget = {"total_env_steps": runs[0].settings["total_env_steps"]} if budgeted(runs[0], until) else {}
     experiment = Path(names.pop()).stem if len(names) == 1 else ""
     return {**shared(runs[0]), **budget, "simulator": simulator(runs[0]), "experiment": experiment}
-
-
-def differing_keys(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """The keys in which the values of rows of the same task differ, the experiment first."""
-    tasks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for env, values in rows:
-        tasks[env].append(values)
-    found = {
-        key
-        for same in tasks.values()
-        for key in {key for values in same for key in values}
-        if len({json.dumps(values.get(key)) for values in same}) > 1
-    }
-    return sorted(found, key=lambda key: (key != "experiment", key))
-
-
-def shown(key: str, value: Any) -> str:
-    """A setting in a label: `critic_loss=paper` for algo.critic_loss, an experiment or a simulator by its name."""
-    if key in ("experiment", "simulator"):
-        return str(value)
-    text = json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
-    return f"{key.rpartition('.')[2] if key.startswith('algo.') else key}={text}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsac.compare.groups import NAMES, Group
+from dsac.compare.groups import Group
+from dsac.compare.labels import NAMES
 from dsac.compare.results import Run
 from dsac.errors import ConfigError
 from dsac.evaluation import statistics

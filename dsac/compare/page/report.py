@@ -19,7 +19,8 @@ from dsac.compare import tables
 from dsac.compare.calibration import Calibration
 from dsac.compare.commands import commands, differences
 from dsac.compare.comparison import Comparison, incomparable
-from dsac.compare.groups import NAMES, Group, remarks_on
+from dsac.compare.groups import Group, remarks_on
+from dsac.compare.labels import NAMES
 from dsac.compare.page.charts import chart_data
 from dsac.compare.page.films import Film, best_films
 from dsac.compare.page.views import Part, overview, parts_of

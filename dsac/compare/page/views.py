@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dsac.compare.comparison import Comparison
 from dsac.compare.groups import Group
-from dsac.compare.names import Name, names, worded
+from dsac.compare.page.names import Name, names, worded
 from dsac.compare.scores import Pair, Summary
 from dsac.compare.tables import NOTHING, duration, lost, number, spread
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dsac.compare.groups import NAMES, Group, shown
+from dsac.compare.groups import Group
+from dsac.compare.labels import NAMES, shown
 
 # What tables have a column for: a name says it only where two groups of a task would share the name.
 BUDGET, PRECISION, CADENCE = "total_env_steps", "precision", "eval_every_env_steps"
