@@ -7,9 +7,9 @@ ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
-# One more than cores: many tests wait for processes that they start.
+# One more than cores: many tests wait for processes that they start. In the order of tests/conftest.py, the longest first.
 WORKERS ?= $(shell expr $$(nproc) + 1)
-PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: train test-fast test test-faults results check format clean
 

@@ -26,20 +26,21 @@ FAST = pytest.StashKey[tuple[int, int]]()
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Mark the slow tests, count the functions that have a fast case, and share the files out among xdist's workers."""
-    fast, functions = set(), set()
+    slow, fast = dict[str, bool](), set()
     for item in items:
         function = item.nodeid.partition("[")[0]
-        functions.add(function)
-        if loops.slow(item):
+        if function not in slow:
+            slow[function] = loops.slow(item)
+        if slow[function]:
             item.add_marker("slow")
         elif not item.get_closest_marker("faults"):
             fast.add(function)
-    config.stash[FAST] = len(fast), len(functions)
+    config.stash[FAST] = len(fast), len(slow)
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             item.add_marker(pytest.mark.xdist_group(loops.group(item)))
-        slow = collections.Counter(loops.group(item) for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: (loops.group(item) not in loops.GROUPS, -slow[loops.group(item)]))
+        sizes = collections.Counter(loops.group(item) for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: (loops.turn(loops.group(item)), -sizes[loops.group(item)]))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str:

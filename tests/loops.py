@@ -27,6 +27,7 @@ HEAVY = {
     "test_a_model_that_mujoco_reads_is_stepped", "test_a_replaced_policy_survives_a_kill_and_then_a_cut",
     "test_a_restored_world_goes_on_bit_for_bit", "test_a_thousand_random_steps_equal_gymnasium",
     "test_a_trial_below_the_others_is_given_up", "test_accelerate", "test_another_question_is_refused",
+    "test_both_backends_describe_and_drive_a_task_alike",
     "test_checkpoints_survive_every_cut", "test_collection_with_resets_gives_equal_transitions",
     "test_every_form_holds_the_same_right_numbers", "test_every_item", "test_intervals_of_the_mean_cover",
     "test_learns_a_trivial_task_in_seconds", "test_mean_and_spread_reach_the_closed_form",
@@ -40,11 +41,21 @@ HEAVY = {
 }  # fmt: skip
 # Files that must not run at the same time, by what they share; each other file is a group of its own.
 GROUPS = {"one Ray": ("test_ray", "test_ray_nodes", "test_remote_collector")}
+# What takes longest, by measurement, begins first: one that begins last keeps one worker while the others are done.
+LONGEST = (
+    "one Ray", "test_sweep", "test_stops", "test_dsac_t", "test_dsac_x", "test_export", "test_changes_on_resume",
+    "test_command_line", "test_damaged_folders",
+)  # fmt: skip
 
 
 def group(item: Any) -> str:
     """Which tests one worker runs in a row."""
     return next((name for name, files in GROUPS.items() if item.path.stem in files), item.path.stem)
+
+
+def turn(name: str) -> int:
+    """When a group's turn is: the longest first, in the order of the table."""
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def slow(item: Any) -> bool:

@@ -8,9 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import imports
 import pytest
-from importlinter.cli import lint_imports
 
 from dsac.algorithms import names
 
@@ -30,12 +28,16 @@ def test_imports_keep_their_contracts(monkeypatch: pytest.MonkeyPatch):
 
     The contracts are in pyproject.toml, [tool.importlinter].
     """
+    from importlinter.cli import lint_imports  # late, like networkx below: every worker collects every file
+
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True) == 0
 
 
 def test_the_picture_of_the_imports_is_current():
     """Catches a room or an arrow that docs/imports.md does not have, and one that is gone."""
+    import imports
+
     assert imports.PAGE.read_text() == imports.page(), "run python docs/imports.py"
 
 

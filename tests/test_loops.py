@@ -31,6 +31,7 @@ def test_every_heavy_test_exists():
     sources = "\n".join(files.values())
     assert not {name for name in loops.HEAVY if name not in files and f"def {name}(" not in sources}
     assert {file for group in loops.GROUPS.values() for file in group} <= files.keys()
+    assert {*loops.LONGEST} <= files.keys() | loops.GROUPS.keys()
 
 
 @pytest.mark.parametrize("time", ["once", "again"])
