@@ -15,7 +15,7 @@ from dsac import sweep
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms import names
 from dsac.callbacks import logger
-from dsac.compare import groups, overrides, results
+from dsac.compare import labels, overrides, results
 from dsac.config import compose, conf_folder, load
 from dsac.runs import resume
 from dsac.runs.config_text import tree_of_lines
@@ -81,13 +81,13 @@ def test_the_lists_that_are_made_of_the_rules_agree():
     assert {*SAME} - {"runs"} <= resume.FREE
     assert {*results.NO_MATTER} == {*SAME, "seed", "learners", "resume"}
     assert {*SAME} == find_runs.NOT_OF_A_RUN
-    assert {*SAME, *groups.LENGTHS, "eval.episodes", "seed", "env.id", "init_from"} <= {*search_space.NOT_SEARCHED}
+    assert {*SAME, *labels.LENGTHS, "eval.episodes", "seed", "env.id", "init_from"} <= {*search_space.NOT_SEARCHED}
     assert not {"env.randomise", "precision", "algo.gamma"} & {*search_space.NOT_SEARCHED}
     assert {"eval", "export", "ray"} == search_space.SECTIONS_NOT_SEARCHED
     assert {*tune_recipe.NOT_OF_A_RECIPE} == {*SAME, "seed"}
     assert {"device", "experiment", "seed"}.isdisjoint(logger.BOOKKEEPING)
     assert {*overrides.LEFT_OUT} - {"seed", "resume"} <= {*SAME}
-    assert groups.LENGTHS == ["total_env_steps", "eval_every_env_steps"]
+    assert labels.LENGTHS == ["total_env_steps", "eval_every_env_steps"]
 
 
 class Refusing:
