@@ -18,7 +18,7 @@ from dsac import compiler_cache
 from dsac.algorithms.base import Algorithm
 from dsac.nn.optimizer import BETA_MEAN, BETA_SQUARE, Adam, Parts
 
-Run = Callable[..., Any]
+Function = Callable[..., Any]
 
 
 class Compiled:
@@ -27,9 +27,9 @@ class Compiled:
     It returns a tensor, tensors by name, or None. mode: compile or graph.
     """
 
-    def __init__(self, algorithm: Algorithm, function: Run, mode: str) -> None:
+    def __init__(self, algorithm: Algorithm, function: Function, mode: str) -> None:
         self.algorithm, self.function, self.mode = algorithm, function, mode
-        self.run: Run | None = None
+        self.run: Function | None = None
 
     def __call__(self, *inputs: Tensor) -> Any:
         if self.run is None:
@@ -39,7 +39,7 @@ class Compiled:
         return self.run(*inputs)
 
 
-def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> Run:
+def compiled(algorithm: Algorithm, function: Function, inputs: Sequence[Tensor]) -> Function:
     """A function as one compiled graph over the algorithm's own tensors, which it updates in place."""
     compiler_cache.use_private_folder()
     from torch._guards import TracingContext, tracing
@@ -81,7 +81,7 @@ def compiled(algorithm: Algorithm, function: Run, inputs: Sequence[Tensor]) -> R
 
 
 def traced(
-    algorithm: Algorithm, function: Run, state: Sequence[Tensor], inputs: Sequence[Tensor]
+    algorithm: Algorithm, function: Function, state: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[torch.fx.GraphModule, TreeSpec]:
     """The operations of a function as a functional graph of (*state, *inputs), and the form of its output.
 
@@ -138,7 +138,7 @@ def move_in_plain_operations(optimizer: Adam, parts: Parts, skip: Tensor) -> Non
         parameter.copy_(torch.where(skipped, parameter, moved))
 
 
-def captured(algorithm: Algorithm, run: Run, inputs: Sequence[Tensor]) -> Run:
+def captured(algorithm: Algorithm, run: Function, inputs: Sequence[Tensor]) -> Function:
     """A run as one CUDA graph; inputs are copied into fixed places, outputs stay valid until the next run."""
     places = [tensor.clone() for tensor in inputs]
     state = [tensor.detach() for tensor in (*algorithm.parameters(), *algorithm.buffers())]

@@ -22,7 +22,7 @@ from dsac.errors import ConfigError
 from dsac.schema.importing import refusals
 from dsac.schema.overrides import key_values, near_name, same_name
 from dsac.schema.recipes import merge, read_recipe, recipe_path
-from dsac.schema.run_config import EnvConfig, EvalConfig, ExportConfig, RayConfig, TrainConfig
+from dsac.schema.run_config import SECTIONS, EnvConfig, RayConfig, TrainConfig
 from dsac.schema.validate import brief, flat, lists, plain_value, read, unknown_key
 
 GROUPS = ("algo", "env")  # each value is the name of a file below conf/
@@ -232,7 +232,7 @@ def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:
                 algo[key] = value
     for section in ("export", "ray"):
         tree.setdefault(section, {})  # saved by a release without it
-    sections: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig, "ray": RayConfig}
+    sections = dict(SECTIONS)
     if not isinstance(algo, dict):
         found.append(f"algo={brief(algo)} must be a section of keys")
     else:

@@ -18,12 +18,12 @@ Callback = Callable[["Trainer"], None]
 class Trainer:
     """The hub: every call returns here.
 
-    env_steps         steps taken in the worlds of one learner since the warm-up
+    env_steps         steps taken in the envs of one learner since the warm-up
     warmup_env_steps  steps of one learner before learning, outside the budget
     updates           gradient steps so far
     wall_time         seconds of training over all sessions of the run
     metrics           those of the latest update, (S,) tensors still on the device
-    overlap           learn from the blocks before while the worlds step (CUDA)
+    overlap           learn from the blocks before while the envs step (CUDA)
     scores            the latest evaluation's mean return of each learner; empty before the first
     inspect           called with each batch once it was learned from
     patience          seconds within which it moves if it does not hang, for a stop that waits
@@ -66,7 +66,7 @@ class Trainer:
     def collect_block(self, act: Act, learning: bool) -> None:
         """One block through every part: env -> block -> process -> memory -> updates -> statistics -> callbacks.
 
-        With `overlap` the updates that are due for the block before are launched while the worlds take this one, whose
+        With `overlap` the updates that are due for the block before are launched while the envs take this one, whose
         actions were chosen first: the policy acts one block late, and in what order things happen is still certain.
         """
         algorithm, began = self.algorithm, time.monotonic()

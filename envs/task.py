@@ -21,10 +21,10 @@ helper = register_jitable
 class Randomisation(NamedTuple):
     """A change of the model in each world at each reset, for domain randomisation.
 
-    change     (model, nominal, uniform, normal): writes into model (envs.native.physics.Model), which still holds what
-    the
-               last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and normal, (V,)
-    uniform, normal            U, V
+    change           (model, nominal, uniform, normal): writes into model (envs.native.physics.Model), which still holds
+                     what the last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and
+                     normal, (V,)
+    uniform, normal  U, V
     """
 
     change: Callable[[Any, Any, Any, Any], None]

@@ -214,7 +214,7 @@ def test_all_problems_are_listed_at_once():
         (["algo=ppo", "algo.clip_low=0", "algo.clip_high=0"], "algo.clip_low and algo.clip_high are both 0"),
         (["algo=ppo", "algo.kl_adaptive_target=0.01"], "algo.kl_penalty"),
         (["algo.n_step=1000", "num_envs=20", "algo.replay_capacity=10000"], "algo.n_step=1000 steps"),
-        (["num_envs=20000", "algo.replay_capacity=10000"], "algo.num_envs=20000 worlds"),
+        (["num_envs=20000", "algo.replay_capacity=10000"], "algo.num_envs=20000 envs"),
         (["algo.tau=0"], "algo.tau=0.0 must be above 0"),
         (["algo.sigma_average_rate=0"], "algo.sigma_average_rate=0.0 must be above 0"),
         (["ray.address=auto"], "ray.address=auto needs collect=ray"),

@@ -97,7 +97,10 @@ def test_a_resumed_run_names_both_simulators(tmp_path: Path):
     [
         (lambda run: (run / "learner-0" / "metrics.csv").open("a").write("9,9,9,eval/return,nan\n"), "not a finite"),
         (lambda run: (run / "run.json").write_text("{"), "left out, run.json: no readable JSON"),
-        (lambda run: (run / "run.json").write_text("{}"), "run.json says not what made the run: sessions is missing"),
+        (
+            lambda run: (run / "run.json").write_text("{}"),
+            "does not say what made the run: sessions is missing",
+        ),
         (lambda run: (run / "config.yaml").write_text("env: ["), "config.yaml"),
         (lambda run: (run / "learner-0" / "metrics.csv").unlink(), "no run with an evaluation"),
     ],

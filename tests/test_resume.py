@@ -15,12 +15,14 @@ import yaml
 from said import assert_says
 from small_runs import assert_same, final_state, small_config, small_words, stop_at, train, train_whole
 
+from dsac.callbacks import training_state
 from dsac.cli import exit_codes
-from dsac.config import compose, flat_keys
+from dsac.config import compose, flat_keys, load
 from dsac.errors import CrashLoop, Locked
 from dsac.persistence import atomic
 from dsac.persistence.lock import RunLock
-from dsac.runs import record
+from dsac.runs import hardware, record
+from dsac.runs.parts import build
 from dsac.runs.record import inexactness, refuse_crash_loop
 from dsac.runs.resume import FIXED, FREE, differences
 from dsac.train import main
@@ -225,3 +227,19 @@ def test_the_best_policy_of_a_lost_session_stays_until_it_is_beaten(run: Path):
     assert better_there(best, score - 1)
     assert not better_there(best, score)
     assert not better_there(run / "learner-0" / "nothing", score)
+
+
+def test_new_episodes_earn_nothing_from_those_before():
+    """Catches a return normaliser that goes on with the returns of episodes that a resume could not restore."""
+    overrides = (
+        "env=gymnasium env.id=Pendulum-v1 algo=sac experiment=null device=cpu accelerate=eager threads=1 "
+        "algo.num_envs=2 algo.warmup_env_steps=8 algo.batch_size=8 algo.replay_capacity=100 "
+        "algo.return_normalization=true"
+    )
+    before, resumed = (build(hardware.resolve_hardware(load(compose(overrides.split())))[0]) for _ in range(2))
+    before.collect_block(before.algorithm.warmup_act, learning=False)
+    assert before.algorithm.returns.running.all()
+    arrays = {name: tensor.numpy() for name, tensor in before.algorithm.state_dict().items()}
+    training_state.restore(resumed, training_state.state_of(before) | {"algorithm": arrays, "metrics": {}})
+    assert not resumed.algorithm.returns.running.any()
+    assert resumed.algorithm.returns.largest.equal(before.algorithm.returns.largest)

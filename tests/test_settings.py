@@ -21,7 +21,7 @@ from dsac.runs import resume
 from dsac.runs.config_text import tree_of_lines
 from dsac.schema import ranges
 from dsac.schema.plain_data import parse_yaml
-from dsac.schema.run_config import RULES, SECTIONS, TrainConfig, algorithm_rules
+from dsac.schema.run_config import NOT_OF_A_RUN, RULES, SECTIONS, TrainConfig, algorithm_rules
 from dsac.schema.validate import flat, lists
 from dsac.sweep import find_runs
 from dsac.sweep.plan import Planned
@@ -29,8 +29,8 @@ from dsac.sweep.runner import FINISHED_RUN, WAITING, Sweep
 from dsac.tune import recipe as tune_recipe
 from dsac.tune import search_space
 
-SAME = [key for key, rule in RULES.items() if rule.kind not in ranges.IDENTITY]
-OTHER = [key for key, rule in RULES.items() if rule.kind in ranges.IDENTITY]
+SAME = [key for key, rule in RULES.items() if rule.kind in (ranges.MACHINE, ranges.RECORD)]
+OTHER = [key for key in RULES if key not in SAME]
 # A value for each setting that is not of the kinds whose other value follows from the default.
 VALUES: dict[str, Any] = {
     "experiment": None, "threads": 3, "device": "cuda", "accelerate": "compile", "export.safe_action": "zero",
@@ -80,7 +80,7 @@ def test_the_lists_that_are_made_of_the_rules_agree():
     assert {"stall_seconds", "eval.video", "export.on_new_best", "keep_checkpoints", "device"} <= {*SAME}
     assert {*SAME} - {"runs"} <= resume.FREE
     assert {*results.NO_MATTER} == {*SAME, "seed", "learners", "resume"}
-    assert {*SAME} == find_runs.NOT_OF_A_RUN
+    assert {*SAME} == NOT_OF_A_RUN
     assert {*SAME, *labels.LENGTHS, "eval.episodes", "seed", "env.id", "init_from"} <= {*search_space.NOT_SEARCHED}
     assert not {"env.randomise", "precision", "algo.gamma"} & {*search_space.NOT_SEARCHED}
     assert {"eval", "export", "ray"} == search_space.SECTIONS_NOT_SEARCHED

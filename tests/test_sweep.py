@@ -21,7 +21,7 @@ from said import assert_says
 from small_runs import only_run, small_config, small_words, stop_at, train
 
 from dsac import sweep
-from dsac.cli import exit_codes
+from dsac.cli import exit_codes, progress
 from dsac.persistence.lock import RunLock
 from dsac.sweep import command as sweep_command
 from dsac.sweep import find_runs, runner, view, worker
@@ -286,7 +286,7 @@ def test_lines_for_people(tmp_path: Path):
     }  # fmt: skip
     numbers = (f"{total - 1000:,}/{total:,}", "100%", "env steps/s 100", "updates/s 5", "left 0:00:10", "3.5")
     assert_says(view.plain_line(training), "InvertedPendulum ppo seed 0", *numbers)
-    clock = view.clock((1000 + total) / 100 / 2)
+    clock = progress.clock((1000 + total) / 100 / 2)
     assert_says(view.summary(work.runs, 2), "1 training", "1 failed", "3 finished", "1 waiting of 6", f"{clock} left")
     assert view.event(failed).endswith("(exit 5): error: the arm fell off")
     assert view.table(work.runs, "", 7).row_count == 3

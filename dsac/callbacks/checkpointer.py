@@ -53,7 +53,7 @@ class Checkpointer:
     ) -> None:
         self.run, self.evaluator, self.logger, self.divergence = run, evaluator, logger, divergence
         self.keep, self.facts, self.archive, self.saved_at = keep, facts, archive, saved_at
-        self.done: tuple[int, bool] | None = None  # what this session saved last
+        self.done: tuple[int, bool] | None = None  # what was saved last since the run was started or resumed
         self.try_again_at: float | None = None
 
     def __call__(self, trainer: Trainer) -> None:

@@ -1,7 +1,4 @@
-"""Callbacks that score the policies of a run and show what its critics predict.
-
-Saving is in dsac/callbacks/checkpointer.py.
-"""
+"""Callbacks that score the policies of a run and show what its critics predict."""
 
 from __future__ import annotations
 
@@ -82,7 +79,7 @@ class Evaluator:
             }
             if self.episodes > 1:  # one has no interval
                 values |= {"eval/return_low": result.low, "eval/return_high": result.high}
-            self.logger.record_score(learner, values, trainer)
+            self.logger.curves[learner].write(values, trainer)
             if result.mean > self.best.get(learner, -float("inf")):
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}

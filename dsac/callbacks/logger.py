@@ -170,7 +170,7 @@ class Logger:
             curves.describe({**settings, "seed": seed}, texts, facts["at_env_steps"])
 
     def __call__(self, trainer: Trainer) -> None:
-        """The logging task: recent episodes, the latest update's metrics, rates. Only here is the device waited for."""
+        """Write a row of curves: episodes, the latest update's metrics, rates. Only here is the device waited for."""
         now = (time.monotonic(), trainer.env_steps, trainer.updates)
         rates = {}
         if self.mark is not None and now[0] > self.mark[0]:
@@ -200,16 +200,12 @@ class Logger:
             )
 
     def show(self, trainer: Trainer) -> None:
-        """The drawing task: cheap, after every block."""
+        """Draw the progress: cheap, after every block."""
         self.bar.show(trainer, trainer.scores[0] if trainer.scores else None)
 
     def show_evaluation(self, played: int, episodes: int, step: int) -> None:
-        """The drawing while policies are scored: cheap, after every step."""
+        """Draw the progress while policies are scored: cheap, after every step."""
         self.bar.show_evaluation(played, episodes, step)
-
-    def record_score(self, learner: int, values: Mapping[str, float], trainer: Trainer) -> None:
-        """Append an evaluation of one learner."""
-        self.curves[learner].write(values, trainer)
 
     def state_dict(self, trainer: Trainer) -> dict[str, Any]:
         """Where the curves end, for a resume that continues them."""

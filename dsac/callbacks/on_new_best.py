@@ -111,12 +111,12 @@ class ExportOnNewBest:
 
     def start(self, learner: int) -> subprocess.Popen[str]:
         """A child in a session of its own, so that a Ctrl-C on the terminal is the trainer's alone."""
-        words = [f"run={self.run}", f"learner={learner}", "format=onnx", "episodes=0", "--json"]
-        words += [f"{key}={value}" for key, value in self.named.items()]
+        overrides = [f"run={self.run}", f"learner={learner}", "format=onnx", "episodes=0", "--json"]
+        overrides += [f"{key}={value}" for key, value in self.named.items()]
         if self.safe_action is not None:
-            words.append(f"safe_action={self.safe_action}")
+            overrides.append(f"safe_action={self.safe_action}")
         return subprocess.Popen(
-            [sys.executable, "-c", CHILD, *words],
+            [sys.executable, "-c", CHILD, *overrides],
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ MOST_WARNINGS = 3
 
 
 class RewardSizeWatch:
-    """A task for the cadence of the curves: a line where the size has jumped since the row before."""
+    """A callback at the cadence of the curves: a warning where the size has jumped since the row before."""
 
     def __init__(self) -> None:
         self.sizes: list[float] = []

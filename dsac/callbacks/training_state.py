@@ -40,4 +40,7 @@ def restore(trainer: Trainer, state: Mapping[str, Any]) -> None:
     for generator, saved in zip(trainer.updater.generators, state["updater"]["generators"], strict=True):
         generator.set_state(torch.as_tensor(saved).clone())  # a view with an offset crashes torch
     trainer.collector.load_state_dict(state["collector"])
+    returns = trainer.algorithm.returns
+    if returns is not None and not all(env.exact_state for env in trainer.collector.envs):
+        returns.running.zero_()  # new episodes begin, which earn nothing from those before
     trainer.memory.load_state_dict(state["memory"])

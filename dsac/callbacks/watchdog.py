@@ -25,7 +25,7 @@ class Watchdog:
         self()
 
     def __call__(self, _trainer: Any = None) -> None:
-        """Something moved: a task for after every block, cheap enough for every step."""
+        """Something moved: to be called after every block, cheap enough for every step."""
         now = time.monotonic()
         if now - self.called > self.seconds / 10:
             self.called = now

@@ -16,13 +16,13 @@ SIGNS_OF_NO_MEMORY = ("allocate memory", "failed to map segment", "start new thr
 REFUSED = NUMERICAL  # an export whose numbers are not the policy's
 
 
-def entered(words: Sequence[str] | None, usage: str, command: Callable[[Sequence[str]], int]) -> int:
-    """A command line from its words, or the process's own: its usage, or the command, with_exit_code; the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
-    if "--help" in words or "-h" in words:
+def entered(arguments: Sequence[str] | None, usage: str, command: Callable[[Sequence[str]], int]) -> int:
+    """A command line, of these arguments or the process's own: print the usage or run the command; the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in arguments or "-h" in arguments:
         print(usage)
         return FINISHED
-    return with_exit_code(lambda: command(words))
+    return with_exit_code(lambda: command(arguments))
 
 
 def with_exit_code(command: Callable[[], int]) -> int:

@@ -129,7 +129,7 @@ class ProgressBar:
             self.mark = (now, steps, trainer.updates)
 
     def time_left(self, now: float, trainer: Training) -> str:
-        """What the rest of the budget takes at the pace since this session began to learn, evaluations included."""
+        """What the rest of the budget takes at the pace since learning began, or went on; evaluations included."""
         if self.learning_since is None:
             return ""
         since, steps_then = self.learning_since
@@ -137,9 +137,13 @@ class ProgressBar:
         if now - since < RATE_SECONDS or steps == 0:
             return ""
         to_go = max(0, trainer.total_env_steps - trainer.env_steps)  # the last block may pass the budget
-        seconds = round(to_go * (now - since) / steps)
-        hours, minutes = seconds // 3600, seconds // 60 % 60
-        return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
+        return f"  {clock(to_go * (now - since) / steps)} left"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def following(title: str, items: Iterable[Item], total: int, quiet_seconds: float = 0.0) -> Iterator[Item]:

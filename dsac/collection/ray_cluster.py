@@ -47,10 +47,10 @@ def connect(address: str, cpus: int, object_bytes: int | None = None) -> tuple[A
     try:
         if address == LOCAL:
             sizes = {"num_cpus": cpus, "object_store_memory": object_bytes}
-            ray.init(ray_server.keep({"address": LOCAL, "include_dashboard": False, **sizes, **quiet}), **quiet)
+            ray.init(ray_server.start({"address": LOCAL, "include_dashboard": False, **sizes, **quiet}), **quiet)
         else:
             if address != "auto":
-                answers(address)
+                refuse_silent(address)
             ray.init(address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray.address={address}: {str(error).splitlines()[0]}") from error
@@ -70,8 +70,11 @@ def imported() -> Any:
     return ray
 
 
-def answers(address: str) -> None:
-    """Raise OSError where nothing listens at host:port, for which Ray itself would look for minutes."""
+def refuse_silent(address: str) -> None:
+    """Raise OSError where nothing listens at host:port, for which Ray itself would look for minutes.
+
+    Raises ValueError for what is no such address.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise ValueError("must be local, auto, or host:port of the head of a cluster")

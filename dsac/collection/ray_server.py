@@ -20,7 +20,7 @@ ADDRESS = "address of Ray: "
 PATIENCE_SECONDS = 4.0  # for Ray's own way to end
 
 
-def keep(settings: dict[str, Any]) -> str:
+def start(settings: dict[str, Any]) -> str:
     """Start Ray with these settings of ray.init, for as long as this process lasts; its address.
 
     Raises RuntimeError if it does not start; why is on standard error.

@@ -55,7 +55,7 @@ class Slot:
 
 
 class RemoteCollector:
-    """Gathers blocks from `collectors` remote ones. `follow` tells whose policy acts, before the first block.
+    """Takes blocks from `collectors` remote ones. `set_algorithm` says whose policy acts, before the first block.
 
     Versions of the policy are counted by calls of `collect`: its lag is how many calls lie between the one that sent it
     out and the one that returns its block. A collector that dies, hangs or is cut off is replaced, whoever holds it

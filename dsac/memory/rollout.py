@@ -7,18 +7,16 @@ from typing import Any
 
 import torch
 
+from dsac.memory.contract import Memory
 from dsac.seeding import derived_seed
 
 
-class Rollout:
+class Rollout(Memory):
     """One block of experience, any NamedTuple of tensors (T, S, N, ...).
 
     minibatch_size: rows of one learner in a minibatch.
     seeds: one run seed a learner; learner k is shuffled as a Rollout with that seed alone would shuffle it.
-    frames: none, its state is small.
     """
-
-    frames = None
 
     def __init__(self, epochs: int, minibatch_size: int, seeds: Sequence[int]) -> None:
         if min(epochs, minibatch_size, len(seeds)) < 1:
@@ -26,10 +24,6 @@ class Rollout:
         self._epochs, self._minibatch_size = epochs, minibatch_size
         self._generators = [torch.Generator().manual_seed(derived_seed(seed, "replay")) for seed in seeds]
         self._block: Any = None
-
-    def describe(self) -> str:
-        """The name, for the line that a run begins with."""
-        return "rollout"
 
     def add(self, block: Any, counts: bool = True) -> None:
         """Keep this block, not a copy, in place of the one before; counts=False makes no update due for it.

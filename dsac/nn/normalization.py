@@ -99,7 +99,7 @@ class ReturnNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, reward: Tensor, ended: Tensor) -> None:
-        """Follow the rewards of a block, reward (T, S, N) and ended (T, S, N)."""
+        """Count the rewards of a block, reward (T, S, N) and ended (T, S, N)."""
         reward = reward.double()
         settled = (self.moments.count >= self.SETTLED) & (self.largest > 0)
         bound = torch.where(settled, self.bound(), self.TYPICAL * mean_of_others(reward))[:, None]

@@ -148,9 +148,8 @@ def committed(root: Path) -> list[Path]:
 def newest(root: Path, form: Any = dict) -> tuple[Any, dict[str, Any], list[str]]:
     """The newest checkpoint that can be believed, its manifest, and the reasons against newer ones.
 
-    `form` is what state and manifest must be, RUN for a run.
-
-    Those are moved aside, to damaged-<name>. Raises CheckpointError, with every reason, when none can be believed.
+    The newer ones are moved aside, to damaged-<name>. form: what state and manifest must be, RUN for a run.
+    Raises CheckpointError, with every reason, when none can be believed.
     """
     for aside in root.glob(f".{PREFIX}*.replaced"):
         atomic.recover(root / aside.name[1:].removesuffix(".replaced"))

@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dsac.errors import FileError
-from dsac.schema.files import LARGEST_YAML, read_text
+from dsac.schema.files import LARGEST_YAML, read_text, read_yaml
 from dsac.schema.plain_data import parse_yaml
 
 # A line without quotes, comments and other signs: a section or a list begins, a setting, an entry of a list.
@@ -21,15 +20,10 @@ LINE = re.compile(rf"(?P<indent>  )?(?:(?P<key>[a-z]\w*):(?: (?P<value>{SCALAR})
 
 def read_config(path: Path) -> Any:
     """The plain data in a config.yaml. Raises FileError."""
-    text = read_text(path, LARGEST_YAML)
     try:
-        return tree_of_lines(text)
+        return tree_of_lines(read_text(path, LARGEST_YAML))
     except ValueError:
-        pass
-    try:
-        return parse_yaml(text)
-    except ValueError as error:
-        raise FileError(f"{path}: no readable yaml: {error}") from error
+        return read_yaml(path)
 
 
 def tree_of_lines(text: str) -> dict[str, Any]:

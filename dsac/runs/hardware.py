@@ -32,7 +32,7 @@ def resolve_hardware(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         worth = config.algo.updates_in(config.total_env_steps) >= WORTH_COMPILING
         mode = "eager" if missing or not worth else "graph" if device == "cuda" else "compile"
         if missing and worth:
-            remarks.append(f"updates are run eagerly, which takes half as long again: {missing}")
+            remarks.append(f"updates are not compiled and take 1.5 times as long: {missing}")
     elif missing:
         raise ConfigError(f"accelerate={mode}: {missing}; accelerate=eager needs nothing")
     if mode == "graph" and device != "cuda":

@@ -119,8 +119,8 @@ def installed(name: str) -> str | None:
 def revision() -> str | None:
     """The git revision of the source tree, with "+" where it was changed since; None outside its repository."""
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout
 
     try:

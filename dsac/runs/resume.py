@@ -21,8 +21,8 @@ from dsac.persistence.atomic import read_manifest
 from dsac.runs.saved_config import permitted, saved, source_problems
 from dsac.schema import ranges
 from dsac.schema.overrides import key_values
-from dsac.schema.run_config import TrainConfig, algorithm_rules, of_kind, that_change
-from dsac.schema.validate import brief, plain_value, unknown_key
+from dsac.schema.run_config import NOT_OF_A_RUN, TrainConfig, algorithm_rules, that_change
+from dsac.schema.validate import brief, flat, plain_value, unknown_key
 
 FREE, FIXED = that_change(ranges.FREE), that_change(ranges.FIXED)  # those of the algorithm: `fixed`
 COMMAND = ("resume", "allow_change")  # overrides about this command, not about the run
@@ -101,25 +101,15 @@ def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, by dotted key: (before, asked)."""
-    old, new = leaves(before), leaves(asked)
+    old, new = flat(before), flat(asked)
     return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
-
-
-def leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a tree by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = leaves(value) if isinstance(value, dict) else None
-        found |= {key: value} if inner is None else {f"{key}.{name}": entry for name, entry in inner.items()}
-    return found
 
 
 def learned_otherwise(before: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """The settings in which a config departs from a saved tree so that the run is another from there on."""
     scheduled = config.algo.learning_rate_schedule != "constant"  # then the rates follow the budget
     free = FREE - {"total_env_steps"} if scheduled else FREE
-    idle = free | set(of_kind(ranges.MACHINE, ranges.RECORD))
-    return [key for key in differences(complete(before), to_tree(config)) if key not in idle]
+    return [key for key in differences(complete(before), to_tree(config)) if key not in free | NOT_OF_A_RUN]
 
 
 def fixed(key: str, algorithm: str | None = None) -> bool:
@@ -154,8 +144,8 @@ def refusal(run: Path, key: str, before: Any, asked: Any, algorithm: str | None 
     """The line that refuses a change."""
     change = f"{key}={brief(asked)}: the run has {brief(before)}"
     if fixed(key, algorithm):
-        word = shlex.quote(f"init_from={run}")
-        return f"{change}, which is fixed; a new run with {word} takes its weights where they fit"
+        override = shlex.quote(f"init_from={run}")
+        return f"{change}, which is fixed; a new run with {override} takes its weights where they fit"
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
 
 

@@ -39,7 +39,7 @@ CRITICS = {
     "env_steps": int,
     "states": int,
     "samples": int,
-    **{f"{key}": [float] for key in OF_CRITICS[:3]},
+    **{key: [float] for key in OF_CRITICS[:3]},
     "sigma?": [float],
 }
 NEEDED = (
@@ -67,7 +67,9 @@ def unfit(settings: Mapping[str, Any]) -> str | None:
         for name, rule in rules_of(schema).items():
             if (key := f"{prefix}{name}") in settings:
                 checked(settings[key], hints[name], rule, key, problems)
-    problems += [f"{key} holds what cannot be printed" for key, value in settings.items() if not printable(key, value)]
+    problems += [
+        f"{key} holds what cannot be printed" for key, value in settings.items() if not all_printable(key, value)
+    ]
     if problems:
         return problems[0]
     names = {"env": settings["env.name"], "algo": settings["algo.name"]}
@@ -79,10 +81,10 @@ def unfit(settings: Mapping[str, Any]) -> str | None:
     return unknown[0] if unknown else None
 
 
-def printable(*values: Any) -> bool:
+def all_printable(*values: Any) -> bool:
     """Whether plain data holds no control characters, such as those that move a terminal's cursor."""
     return all(
-        value.isprintable() if isinstance(value, str) else printable(*value) if isinstance(value, list) else True
+        value.isprintable() if isinstance(value, str) else all_printable(*value) if isinstance(value, list) else True
         for value in values
     )
 
@@ -98,12 +100,12 @@ def facts_of(folder: Path) -> tuple[dict[str, Any], int | None, float]:
     if problem is None and not found["sessions"]:
         problem = "there is no session"
     if problem is not None:
-        raise ConfigError(f"{path} says not what made the run: {problem}")
+        raise ConfigError(f"{path} does not say what made the run: {problem}")
     sessions = found["sessions"]
     facts = {key: sessions[-1].get(key) for key in FACTS}
     simulators = [str(session["versions"]["mujoco"]) for session in sessions]
     facts["versions"] = {**facts["versions"], "mujoco": " then ".join(dict.fromkeys(simulators))}
-    if not printable(*facts.values(), *facts["versions"], *facts["versions"].values()):
+    if not all_printable(*facts.values(), *facts["versions"], *facts["versions"].values()):
         raise ConfigError(f"{path} holds what cannot be printed")
     end = sessions[-1].get("ended")
     if end is None:

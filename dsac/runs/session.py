@@ -79,7 +79,7 @@ class Session:
         """Raises CrashLoop, Locked, CheckpointError, ConfigError, OSError, and what an environment raises."""
         with self.opened:  # closes what is open where one of these fails
             saved = self.load()
-            envs_for_scores = self.build(saved)
+            envs_for_scores = self.build()
             facts = record.facts(self.config, torch.get_num_threads(), saved.env_steps, saved.step)
             self.restore(saved, facts)
             self.stopping.attend(self.trainer)
@@ -124,7 +124,7 @@ class Session:
         record.refuse_crash_loop(run, saved.step, config.resumes_without_progress)
         return saved
 
-    def build(self, saved: SavedState) -> VecEnv:
+    def build(self) -> VecEnv:
         """Build the trainer; the environments for scores."""
         config = self.config
         for line in filter(None, [remark(config), *self.remarks]):
@@ -147,7 +147,7 @@ class Session:
             facts["init_from"] = take_weights(self.trainer.algorithm, Path(self.config.init_from))
 
     def open_run(self, saved: SavedState, facts: Mapping[str, Any]) -> Watchdog:
-        """Open the run folder, put this session on record and say so on the screen; the watchdog of the session."""
+        """Open the run folder, add an entry to run.json, print the first line on the screen; the watchdog."""
         self.run = run = self.resumed or folder.create(self.config)
         if self.resumed is None:
             self.opened.enter_context(closing(RunLock(run)))

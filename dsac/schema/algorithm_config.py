@@ -86,7 +86,7 @@ class OffPolicyConfig(AlgorithmConfig):
         if self.n_step * self.num_envs > self.replay_capacity:
             found.append(
                 f"algo.replay_capacity={self.replay_capacity} holds no algo.n_step={self.n_step} steps of each of "
-                f"algo.num_envs={self.num_envs} worlds"
+                f"algo.num_envs={self.num_envs} envs"
             )
         if self.warmup_env_steps > self.replay_capacity:
             found.append(

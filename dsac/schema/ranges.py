@@ -20,7 +20,6 @@ MEASURE = "measure"  # how far a run goes, and how it is measured
 MACHINE = "machine"  # how a machine carries it out
 RECORD = "record"  # what is written about it, and where
 KINDS = (TASK, LEARNING, SAMPLE, MEASURE, MACHINE, RECORD)
-IDENTITY = (TASK, LEARNING, SAMPLE, MEASURE)  # two runs that are equal in these are the same run
 
 # Whether it may differ when a run is resumed.
 FREE = "free"

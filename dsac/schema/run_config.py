@@ -257,6 +257,9 @@ def of_kind(*kinds: str) -> tuple[str, ...]:
     return tuple(key for key, rule in RULES.items() if rule.kind in kinds)
 
 
+NOT_OF_A_RUN = frozenset(of_kind(MACHINE, RECORD))  # what two runs may differ in and yet be the same
+
+
 def that_change(change: str) -> frozenset[str]:
     """The settings that are free, declared or fixed, but for the algorithm's."""
     return frozenset(key for key, rule in RULES.items() if rule.change == change)

@@ -21,10 +21,8 @@ from dsac.runs.config_text import read_config
 from dsac.runs.metrics import last_evaluation
 from dsac.runs.record import config_hash
 from dsac.schema.files import read_json
-from dsac.schema.ranges import MACHINE, RECORD
-from dsac.schema.run_config import SECTIONS, RayConfig, TrainConfig, of_kind
+from dsac.schema.run_config import NOT_OF_A_RUN, SECTIONS, RayConfig, TrainConfig
 
-NOT_OF_A_RUN = frozenset(of_kind(MACHINE, RECORD))  # what two runs may differ in and yet be the same
 PATHS = ("env.xml", "init_from")
 STATUS = "status.json"
 QUIET_SECONDS = 2.0

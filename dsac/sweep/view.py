@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from dsac.cli.progress import clock
 from dsac.sweep.runner import ELSEWHERE, FAILED, FINISHED_RUN, STOPPED, TRAINING, WAITING, Run
 
 PLAIN_LINE_SECONDS = 10.0
@@ -135,9 +136,3 @@ def table(runs: Sequence[Run], title: str, height: int) -> Table:
     if len(shown) < len(ordered):
         grid.caption = f"and {len(ordered) - len(shown)} more"
     return grid
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -32,9 +32,9 @@ PR_SET_PDEATHSIG = 1
 
 
 class Reporter:
-    """A task that keeps a file of where the run is, for whoever watches.
+    """A callback that keeps a file of where the run is, for the sweep that shows it.
 
-    Rates are those since this session began to learn, evaluations included.
+    Rates are those since learning began after the run was started or resumed, evaluations included.
     """
 
     def __init__(self, path: Path) -> None:

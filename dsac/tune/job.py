@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dsac.config import SHORTCUTS, compose, conf_folder, to_tree
+from dsac.config import SHORTCUTS, choices, compose, to_tree
 from dsac.errors import ConfigError
 from dsac.runs.config_text import read_config
 from dsac.runs.folder import env_name
 from dsac.schema.importing import refusals
 from dsac.schema.overrides import by_key, key_values
-from dsac.schema.run_config import TrainConfig
+from dsac.schema.run_config import NOT_OF_A_RUN, TrainConfig
 from dsac.schema.validate import command, flat, plain_value
 from dsac.sweep.command import parse_overrides, seeds_of
-from dsac.sweep.find_runs import NOT_OF_A_RUN, find, on_any_machine
+from dsac.sweep.find_runs import find, on_any_machine
 from dsac.sweep.plan import Planned, plan
 from dsac.tune import recipe as tune_recipe
 from dsac.tune.report import Findings
@@ -85,7 +85,7 @@ def prepare(overrides: Sequence[str], schema: type[Config]) -> tuple[Config, Job
     runs = [f"runs={pairs['runs']}"] if "runs" in pairs else []
     tree = compose([*others, *runs], [])  # what is wrong with them is said by plan
     if config.space is None:
-        known = ", ".join(path.stem for path in sorted((conf_folder() / "search").glob("*.yaml")))
+        known = ", ".join(choices("search"))
         problems.append(f"space is missing: space=<{known}>, or the path of a yaml file")
         space: Space = {}
     else:

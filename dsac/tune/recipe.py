@@ -15,13 +15,12 @@ from dsac.persistence import atomic
 from dsac.schema import validate
 from dsac.schema.importing import modules_named
 from dsac.schema.plain_text import on_screen
-from dsac.schema.ranges import MACHINE, RECORD
-from dsac.schema.run_config import TrainConfig, of_kind
+from dsac.schema.run_config import NOT_OF_A_RUN, TrainConfig
 from dsac.schema.validate import flat, lists, shown
 from dsac.tune.study import Trial
 
 OWN = "best.yaml"
-NOT_OF_A_RECIPE = ("seed", *of_kind(MACHINE, RECORD))  # of one run, of the machine, or of what is kept
+NOT_OF_A_RECIPE = ("seed", *NOT_OF_A_RUN)  # of one run, of the machine, or of what is kept
 FRESH_SEEDS = 5
 
 

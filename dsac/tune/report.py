@@ -124,11 +124,11 @@ def cells(trial: Trial, space: Space) -> list[str]:
     if trial.reports and trial.state not in (COMPLETE, OPEN):
         state += f" at {max(trial.reports):,}"
     value = value_of(trial) if trial.state == COMPLETE else "-" if trial.value is None else number(trial.value)
-    return [str(trial.number), state, value, *(brief(trial.settings.get(key, "-")) for key in space)]
+    return [str(trial.number), state, value, *(four_digits(trial.settings.get(key, "-")) for key in space)]
 
 
-def brief(word: str) -> str:
-    """A setting with four digits."""
+def four_digits(word: str) -> str:
+    """A setting, of a number its first four digits."""
     value = plain_value(word)
     return f"{value:.4g}" if isinstance(value, float) else word
 

@@ -21,7 +21,6 @@ from dsac.tune.study_record import remember
 
 JOURNAL = "journal.log"
 LOCK_SECONDS = 2.0
-SAMPLERS, PRUNERS = ("tpe", "random"), ("median", "halving", "none")
 COMPLETE, PRUNED, FAILED, OPEN = "complete", "pruned", "failed", "open"
 STARTUP_TRIALS = 5  # complete ones before the sampler and the pruner have something to go by
 ENOUGH_FOR_IMPORTANCE = 5

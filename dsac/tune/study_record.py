@@ -9,9 +9,9 @@ from typing import Any
 
 from dsac.errors import ConfigError, FileError
 from dsac.persistence import atomic
-from dsac.schema import files, ranges
+from dsac.schema import files
 from dsac.schema.plain_data import misfit
-from dsac.schema.run_config import of_kind
+from dsac.schema.run_config import NOT_OF_A_RUN
 from dsac.schema.validate import flat, shown
 
 RECORD = "study.json"
@@ -20,7 +20,7 @@ FORM = {
     "words": [str],
     "command": str,
 }
-DECIDE_NOTHING = [f"settings.{key}" for key in of_kind(ranges.MACHINE, ranges.RECORD)]  # earlier releases noted some
+DECIDE_NOTHING = [f"settings.{key}" for key in NOT_OF_A_RUN]  # earlier releases noted some
 
 
 def remember(folder: Path, record: Mapping[str, Any]) -> None:

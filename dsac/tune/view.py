@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dsac.cli.progress import clock
 from dsac.sweep.runner import ELSEWHERE, TRAINING, Run
-from dsac.sweep.view import clock
 from dsac.tune.study import COMPLETE, OPEN, Study, best_of
 
 BAR = 24

@@ -268,7 +268,7 @@ def step_worlds(packed, settings, functions, action, step):
 
 @kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
 def step_in_pool(packed, settings, functions, slot):
-    """What a helper does from its start until the pool is dismissed; slot is its row of the in_flight."""
+    """What a helper does from its start until the pool is dismissed; slot is its row of worlds.in_flight."""
     worlds = unpack(packed)
     seen = 0
     while True:
