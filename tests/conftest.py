@@ -57,6 +57,15 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips where torch has no C++ compiler; asked for by the first test that needs one, since it takes a second."""
+    from dsac.runs import hardware
+
+    if missing := hardware.missing_compiler("cpu"):
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
 def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The small run of an algorithm, trained once a session: to look at and to copy, not to change."""
     from small_runs import small_config, train_whole

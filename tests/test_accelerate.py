@@ -22,7 +22,7 @@ from dsac.updater import StatisticsUpdater, Updater, accelerated
 
 NORMALIZED = {"observation_normalization": True, "return_normalization": True}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-needs_compiler = pytest.mark.skipif("hardware.missing_compiler('cpu')", reason="no C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiler")
 
 
 def differences(one: torch.nn.Module, other: torch.nn.Module) -> dict[str, float]:

@@ -21,13 +21,12 @@ from small_runs import assert_same, final_state, only_run, small_words
 
 from dsac import compiler_cache
 from dsac.cli import exit_codes
-from dsac.runs import hardware
 from dsac.train import main
 from envs.caches import private_folder
 from envs.native.compile_cache import cached
 
 faults = pytest.mark.faults
-needs_compiler = pytest.mark.skipif("hardware.missing_compiler('cpu')", reason="no C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiler")
 SOURCE = "int answer(void) { return 42; }"
 
 

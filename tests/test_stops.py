@@ -23,7 +23,6 @@ from dsac.callbacks import evaluator
 from dsac.cli import exit_codes, signals
 from dsac.cli.signals import BLOCK_SECONDS, StoppedEarly, stopping_on_signals
 from dsac.persistence import atomic
-from dsac.runs import hardware
 from dsac.train import main
 from dsac.trainer import Trainer
 from dsac.updater import Updater
@@ -31,7 +30,7 @@ from envs.engine import Engine
 
 TRIES = 20
 faults = pytest.mark.faults
-needs_compiler = pytest.mark.skipif("hardware.missing_compiler('cpu')", reason="no C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiler")
 
 
 class Phases:
