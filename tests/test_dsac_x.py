@@ -81,7 +81,7 @@ def test_mean_and_spread_reach_the_closed_form(
     algorithm = make_algorithm(
         "dsac_x", spec=make_spec(1, 1), hidden_sizes=(64, 64), spread_size=32, batch_size=ROWS,
         critic_learning_rate=2e-3, actor_learning_rate=1e-6, expected_value_substitution=expected_value_substitution,
-        tau=0.05, **PLAIN,
+        delay=4, tau=0.2, **PLAIN,
     )  # fmt: skip
     generator, steps = torch.Generator().manual_seed(1), 3000
     for step in range(steps):
@@ -90,7 +90,7 @@ def test_mean_and_spread_reach_the_closed_form(
         action = 2 * torch.rand(ROWS, 1, generator=generator) - 1
         batch = Batch(*(field[None] for field in (obs, action, reward, next_obs, torch.full((ROWS,), GAMMA))))
         noise = {name: torch.randn(1, *shape, generator=generator) for name, shape in algorithm.noise_shapes().items()}
-        algorithm.update(batch, noise, True)
+        algorithm.update(batch, noise, step % 4 == 0)
     obs = torch.tensor(states)[:, None].repeat_interleave(64, 0)
     action = 2 * torch.rand(1, len(obs), 1, generator=generator) - 1
     with torch.no_grad():

@@ -104,6 +104,7 @@ ODD_STATES = [
     ("state.json", ("trainer", "memory", "credit_denominator"), 0),
     ("manifest.json", ("step",), MISSING), ("manifest.json", ("env_steps",), "x"), ("manifest.json", ("segments",), []),
     ("manifest.json", ("scores",), [None]), ("manifest.json", ("updates",), MISSING),
+    ("manifest.json", ("config",), MISSING),
 ]  # fmt: skip
 
 

@@ -138,5 +138,6 @@ def training_score(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     found = manifest.get("score")
     if found is None:
         return None
-    interval = [found["eval/return_low"], found["eval/return_high"]] if "eval/return_low" in found else None
+    low, high = found.get("eval/return_low"), found.get("eval/return_high")
+    interval = None if low is None or high is None else [low, high]  # one episode has none
     return {"from": "the evaluation that made it the best", "mean": found["eval/return"], "interval_95": interval}

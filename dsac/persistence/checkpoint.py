@@ -36,7 +36,7 @@ RUN = {
         "evaluator": {"best": {str: float}, "owed": bool},
         "logger": {"curves": [{"csv_bytes": int, "env_steps": int}]},
     },
-    "manifest": {"step": int, "env_steps": int, "updates": int},
+    "manifest": {"step": int, "env_steps": int, "updates": int, "config": dict},
 }  # fmt: skip
 SEGMENTS = "segments"  # of a manifest, and the folder's name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class SavedState:
     """
 
     state: Mapping[str, Any] | None = None
-    config: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
     env_steps: int = 0
     step: int | None = None
 
@@ -44,7 +44,7 @@ def load(run: Path, learners: int) -> SavedState:
         raise CheckpointError(f"{run}: its newest checkpoint is not one of {learners} learners")
     for reason in reasons:
         warn(f"a damaged checkpoint was moved aside: {reason}")
-    return SavedState(state, manifest.get("config"), manifest["env_steps"], manifest["step"])
+    return SavedState(state, manifest["config"], manifest["env_steps"], manifest["step"])
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:

@@ -161,7 +161,7 @@ class Session:
         machine, memory = hardware.describe(self.config), self.trainer.memory.describe()
         print(on_screen(f"{where}  ({machine}, {memory})"), flush=True)
         if self.resumed:
-            reasons = [f"{key} was changed" for key in learned_otherwise(saved.config or {}, self.config)]
+            reasons = [f"{key} was changed" for key in learned_otherwise(saved.config, self.config)]
             exact_envs = all(env.exact_state for env in self.trainer.collector.envs)
             reasons += record.inexactness(earlier[-1] if earlier else {}, facts, exact_envs)
             level = "bit for bit the run that was never stopped"
