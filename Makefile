@@ -7,9 +7,11 @@ ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
-# One more than cores: many tests wait for processes that they start. In the order of tests/conftest.py, the longest first.
-WORKERS ?= $(shell expr $$(nproc) + 1)
-PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+CORES := $(shell nproc)
+# In the order of tests/conftest.py, the longest first.
+PARALLEL := --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# One more than cores, since many tests wait for processes that they start.
+ALL_TESTS := $(PARALLEL) -n $(shell expr $(CORES) + 1)
 
 .PHONY: train test-fast test test-faults results check format clean
 
@@ -17,10 +19,10 @@ train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_s
 	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
 
 test-fast: $(STAMP)  ## while typing: the tests that neither train nor start processes
-	$(RUN) -m pytest $(PARALLEL) -m "not slow and not faults" $(ARGS)
+	$(RUN) -m pytest $(PARALLEL) -n $(CORES) -m "not slow and not faults" $(ARGS)
 
 test: $(STAMP)  ## before a commit: the whole test suite but for the faults
-	$(RUN) -m pytest $(PARALLEL) $(ARGS)
+	$(RUN) -m pytest $(ALL_TESTS) $(ARGS)
 
 test-faults: $(STAMP)  ## before a release: the long ones: kills, power cuts, stops and full disks by the hundred
 	$(RUN) -m pytest -m faults -s $(ARGS)
@@ -32,7 +34,7 @@ check: $(STAMP)  ## what CI runs: lint, types, tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest $(PARALLEL)
+	$(RUN) -m pytest $(ALL_TESTS)
 
 format: $(STAMP)
 	$(RUN) -m ruff check --fix .
