@@ -95,15 +95,15 @@ def test_time_limits_bootstrap_and_terminations_do_not():
     """
     algorithm = make_algorithm(
         "dsac_t", seeds=(0, 1), spec=make_spec(1, 1), hidden_sizes=(8,), critic_learning_rate=1e-2, epsilon=1e-3,
-        learn_temperature=False, initial_temperature=1e-9, tau=0.1, delay=1, batch_size=32, actor_learning_rate=1e-12,
+        learn_temperature=False, initial_temperature=1e-9, tau=0.35, delay=4, batch_size=32, actor_learning_rate=1e-12,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     obs, reward = torch.ones(2, 32, 1), torch.ones(2, 32)
     discount = torch.tensor([0.8, 0.0])[:, None].expand(2, 32)  # learner 0: truncated, learner 1: terminated
-    for _ in range(1500):
+    for step in range(1500):
         action = algorithm.act(obs, torch.randn(2, 32, 1, generator=generator))
         noise = {name: torch.randn(2, *shape, generator=generator) for name, shape in algorithm.noise_shapes().items()}
-        algorithm.update(Batch(obs, action, reward, obs, discount), noise, True)
+        algorithm.update(Batch(obs, action, reward, obs, discount), noise, step % 4 == 0)
     value = algorithm.critics(obs, action)[..., 0].mean((1, 2))
     np.testing.assert_allclose(value.detach(), [5.0, 1.0], rtol=0.03)
 

@@ -224,16 +224,16 @@ def test_a_signal_to_the_whole_group_saves(number: signal.Signals, learner: subp
 @pytest.mark.usefixtures("cluster")
 def test_runs_are_tasks_that_continue_where_they_were_killed(tmp_path: Path):
     """Catches a run that Ray begins anew, that is lost with its process, and results that lie elsewhere."""
-    words = small_words(tmp_path, "ppo", "seeds=0", "backend=ray", "total_env_steps=12000", "eval_every_env_steps=4000")
+    words = small_words(tmp_path, "ppo", "seeds=0", "backend=ray", "total_env_steps=6400", "eval_every_env_steps=2000")
     words = [word for word in words if not word.startswith("threads=")]
-    config, planned = sweep_command.prepare([*words, "checkpoint_every_env_steps=2000"])
+    config, planned = sweep_command.prepare([*words, "checkpoint_every_env_steps=1000"])
     assert planned[0].config.threads == config.ray.cpus == 1
     work = Sweep(planned, RayTasks("local", 1, 0.0, None))
     assert work.launcher.slots() == 4
     killed: list[int] = []
 
     def strike(runs: Any, _: int) -> None:
-        if not killed and runs[0].env_steps >= 4000:
+        if not killed and runs[0].env_steps >= 2000:
             killed.extend(processes("dsac.sweep.worker"))
             os.kill(killed[0], signal.SIGKILL)
 
@@ -243,7 +243,7 @@ def test_runs_are_tasks_that_continue_where_they_were_killed(tmp_path: Path):
     run = only_run(tmp_path)
     log = (planned[0].folder / "log.txt").read_text()
     assert f"resumed {run} at " in log
-    assert rows(run)[-1]["env_steps"] == "12000"
+    assert rows(run)[-1]["env_steps"] == "6400"
 
 
 @pytest.mark.usefixtures("cluster")
@@ -285,9 +285,16 @@ def test_a_stop_is_heard_in_the_background_of_a_script(tmp_path: Path, monkeypat
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001"])
-def test_an_address_without_a_cluster_is_named(address: str, tmp_path: Path):
+@pytest.mark.parametrize("address", ["nowhere", "ray://127.0.0.1:10001", "127.0.0.1:ray"])
+def test_what_is_no_address_is_refused(address: str):
+    """Catches an address that Ray would look for, or take for another protocol."""
+    with pytest.raises(ValueError, match="host:port"):
+        ray_cluster.refuse_silent(address)
+
+
+def test_an_address_without_a_cluster_is_named(tmp_path: Path):
     """Catches a traceback, or a wait of minutes, for a cluster that is not there."""
+    address = "127.0.0.1:1"
     words = small_words(tmp_path, "ppo", "collect=ray", f"ray.address={address}")
     done = subprocess.run([sys.executable, "-m", "dsac.train", *words], capture_output=True, text=True, check=False)
     assert done.returncode == exit_codes.USAGE

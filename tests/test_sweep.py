@@ -340,9 +340,9 @@ def test_a_killed_sweep_finishes_only_what_is_missing(
 
     Catches a run that is trained twice, lost or begun anew, an orphan that trains on, and a stop that is no stop.
     """
-    runs, total = tmp_path / "runs", 24_000  # some seconds a run, for a kill to find one halfway
-    words = [*small_words(runs, "ppo"), "seeds=0..2", f"total_env_steps={total}", "eval_every_env_steps=6000"]
-    words += ["checkpoint_every_env_steps=3000"]
+    runs, total = tmp_path / "runs", 12_000  # some seconds a run, for a kill to find one halfway
+    words = [*small_words(runs, "ppo"), "seeds=0..2", f"total_env_steps={total}", "eval_every_env_steps=3000"]
+    words += ["checkpoint_every_env_steps=1500"]
     words = [word for word in words if not word.startswith("threads=")]
 
     def env_steps() -> list[int]:
