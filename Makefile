@@ -1,4 +1,4 @@
-# make train · make test-fast · make test · make test-faults · make results · make check: each builds .venv when it is missing or older than what it is made from.
+# make train · make test-fast · make test · make test-faults · make matrix · make results · make check: each builds .venv when it is missing or older than what it is made from.
 PYTHON ?= python3
 ENV ?= Humanoid
 ALGO ?= dsac_t
@@ -13,7 +13,7 @@ PARALLEL := --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 # One more than cores, since many tests wait for processes that they start.
 ALL_TESTS := $(PARALLEL) -n $(shell expr $(CORES) + 1)
 
-.PHONY: train test-fast test test-faults results check format clean
+.PHONY: train test-fast test test-faults matrix results check format clean
 
 train: $(STAMP)  ## train ALGO on ENV; more settings in ARGS="seed=3 total_env_steps=2e6"
 	$(RUN) -m dsac.train env=$(ENV) algo=$(ALGO) $(ARGS)
@@ -26,6 +26,9 @@ test: $(STAMP)  ## before a commit: the whole test suite but for the faults
 
 test-faults: $(STAMP)  ## before a release: the long ones: kills, power cuts, stops and full disks by the hundred
 	$(RUN) -m pytest -m faults -s $(ARGS)
+
+matrix: $(STAMP)  ## after a release of MuJoCo, torch, Gymnasium or Python: the fast tests with each, in environments of their own
+	$(RUN) docs/versions.py $(ARGS)
 
 results: $(STAMP)  ## README's and docs/results.md's tables and figures anew, from what lies in docs/results/
 	$(RUN) docs/results.py

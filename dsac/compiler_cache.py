@@ -10,12 +10,10 @@ once nobody else builds in it, and the next number takes its place. Code that is
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
 import shutil
-import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ import torch
 
 from dsac.schema.plain_text import warn
 from envs.caches import of_this_process, private_folder
+from envs.system import flush, is_whole_library, lock_file, processor_flags
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 MARK = ".building-"
@@ -81,11 +80,7 @@ def use_private_folder() -> None:
 
 def key() -> str:
     """A name for what compiled code depends on beside its source."""
-    flags = ""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    facts = (torch.__version__, sys.version, platform.machine(), flags, str(torch.version.cuda))
+    facts = (torch.__version__, sys.version, platform.machine(), processor_flags(), str(torch.version.cuda))
     return f"torch-{torch.__version__}-{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:12]}"
 
 
@@ -117,7 +112,7 @@ class Place:
             with contextlib.suppress(OSError):
                 if path.is_file() and path.stat().st_mtime_ns >= began:
                     with path.open("rb") as file:
-                        os.fsync(file.fileno())
+                        flush(file.fileno())
         with contextlib.suppress(OSError):
             Path(self.mark.name).unlink()
         self.mark.close()
@@ -132,7 +127,7 @@ def locked(path: Path) -> Iterator[None]:
     """Alone among processes within this block. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, wait=True)
         yield
 
 
@@ -142,7 +137,7 @@ def whole_folder(parent: Path) -> tuple[Path, bool]:
     for folder in there:
         marks = [*folder.glob(f"{MARK}*")]
         dead = [mark for mark in marks if not held(mark)]
-        short = [] if dead else [path for path in folder.rglob("*.so") if not complete(path)]
+        short = [] if dead else [path for path in folder.rglob("*.so") if not is_whole_library(path)]
         if not dead and not short:
             return folder, True
         if short:
@@ -165,7 +160,7 @@ def new_mark(folder: Path, lock: bool = True) -> BufferedRandom:
     """A mark of this process, held for as long as the file is open."""
     file = (folder / f"{MARK}{os.getpid()}-{os.urandom(4).hex()}").open("x+b")
     if lock:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file)
     return file
 
 
@@ -173,22 +168,9 @@ def held(mark: Path) -> bool:
     """Whether a living process holds a mark, or has just removed it."""
     try:
         with mark.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
+            return not lock_file(file, shared=True)
+    except FileNotFoundError:
         return True
-    return False
-
-
-def complete(path: Path) -> bool:
-    """Whether a shared library reaches as far as its header says; loading a shorter one ends the process.
-
-    The section headers, which ELF's own header points at, lie at its end.
-    """
-    with contextlib.suppress(OSError, struct.error), path.open("rb") as file:
-        header = file.read(64)
-        begin, (size, count) = struct.unpack_from("<Q", header, 40)[0], struct.unpack_from("<HH", header, 58)
-        return header[:4] == b"\x7fELF" and begin > 0 and path.stat().st_size >= begin + size * count
-    return False
 
 
 def point_torch_at(folder: Path) -> None:

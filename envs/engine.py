@@ -19,9 +19,10 @@ from envs.mujoco_facts import route_warnings_to_logging
 from envs.native import kernels
 from envs.native.libmujoco import in_flight
 from envs.native.physics import addresses_of, model_arrays, physics_arrays, shapes_of
-from envs.native.pool_threads import PoolThreads, available_threads
+from envs.native.pool_threads import PoolThreads
 from envs.native.thread_pool import new_pool
 from envs.native.worlds import Settings, Worlds, pack
+from envs.system import available_cores
 from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
 from envs.tasks import find_task
@@ -60,7 +61,7 @@ class Engine:
         self.datas = [mujoco.MjData(model) for model in self.models]
         clock = max_episode_steps or task.max_episode_steps
         self.spec = rehearse(task, self.model, self.datas[0])._replace(max_episode_steps=clock)
-        self.threads = min(num_envs, threads or available_threads())
+        self.threads = min(num_envs, threads or available_cores())
         self.invalid_steps = np.zeros(num_envs, dtype=np.int64)
         self._randomised = randomise is not None
         self._functions = compiled(task, randomise)

@@ -1,15 +1,15 @@
 """What counts as available memory, on made-up machines and containers, and the replay that asks for more."""
 
+import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from dsac.memory import size as size_module
-from dsac.memory.available_memory import available_memory
 from dsac.memory.replay import Replay
 from dsac.memory.size import InsufficientMemory, replay_bytes
+from envs.system import available_memory
 
 VERSION_2 = ("0::/job/task", "sys/fs/cgroup/job", ("memory.max", "memory.current", "inactive_file"))
 HYBRID = ("0::/job/task", "sys/fs/cgroup/unified/job/task", ("memory.max", "memory.current", "inactive_file"))
@@ -40,9 +40,9 @@ def test_container_limits_are_obeyed(tmp_path: Path, membership, folder, names):
     assert available_memory(tmp_path) == 0
 
 
-def test_a_system_that_says_nothing_sets_no_limit(tmp_path: Path):
-    """Catches a replay that refuses to start where there is no /proc."""
-    assert available_memory(tmp_path) == sys.maxsize
+def test_a_system_that_says_nothing_has_the_memory_of_its_machine(tmp_path: Path):
+    """Catches a replay that refuses to start where there is no /proc, and one that no machine could hold."""
+    assert available_memory(tmp_path) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_a_replay_beyond_memory_is_refused_and_what_fits_is_named(monkeypatch):

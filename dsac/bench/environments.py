@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsac.errors import ConfigError
 from dsac.schema.ranges import at_least, positive
+from envs.system import available_cores, resident_bytes
 
 HELP = """\
 python -m dsac.bench envs [tasks=all|Hopper,Ant] [worlds=1,20,64] [threads=1,2] [seconds=1] [repeats=5] [--json]
@@ -50,15 +49,14 @@ def measure(config: Config) -> dict[str, Any]:
     import mujoco
 
     import envs
-    from envs.native.pool_threads import available_threads
 
     names = envs.TASKS if config.tasks == "all" else tuple(config.tasks.split(","))
     if unknown := [name for name in names if name not in envs.TASKS]:
         raise ConfigError(f"tasks={','.join(unknown)}: known are {', '.join(envs.TASKS)}")
-    versions = {"mujoco": mujoco.__version__, "python": platform.python_version(), "cores": available_threads()}
+    versions = {"mujoco": mujoco.__version__, "python": platform.python_version(), "cores": available_cores()}
     if config.memory:
         return {"versions": versions, "memory": memory_growth(config.memory)}
-    threads = config.threads or tuple(sorted({1, available_threads()}))
+    threads = config.threads or tuple(sorted({1, available_cores()}))
     rows = []
     for name in names:
         for worlds in config.worlds:
@@ -219,7 +217,7 @@ def envpool_contestant(name: str, worlds: int, threads: int) -> Callable[[], int
 
 
 def memory_growth(steps: int) -> dict[str, float]:
-    """Resident bytes that each million HalfCheetah steps add, after a first tenth; Linux."""
+    """Resident bytes that each million HalfCheetah steps add, after a first tenth."""
     import envs
 
     engine = envs.make("HalfCheetah", 20, 0, "engine")
@@ -233,11 +231,6 @@ def memory_growth(steps: int) -> dict[str, float]:
     before = resident_bytes()
     take(steps)
     return {"steps": steps, "bytes_per_million": (resident_bytes() - before) / (steps / 1e6)}
-
-
-def resident_bytes() -> int:
-    """Memory in use by this process; Linux."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 COLUMNS = ("engine", "bare", "gymnasium_sync", "gymnasium_async", "envpool")

@@ -57,7 +57,8 @@ def versions() -> dict[str, Any]:
     """What a figure depends on: libraries, processor, threads."""
     import platform
 
-    from dsac.runs.record import LIBRARIES, installed, processor
+    from dsac.runs.record import LIBRARIES, installed
+    from envs.system import processor
 
     return {
         "python": platform.python_version(),

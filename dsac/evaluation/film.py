@@ -24,8 +24,8 @@ from dsac.nn.policy import Policy
 from dsac.schema import files
 from dsac.seeding import derived_seed
 from envs.contract import VecEnv
+from envs.system import RENDERERS
 
-RENDERERS = ("egl", "osmesa")
 FRAMES_PER_SECOND = 30
 GIF_SIZE, GIF_FRAMES_PER_SECOND, GIF_SECONDS = (240, 180), 10, 10
 MISSING_EXTRA = "no film: the extra is missing; pip install -e '.[video]'"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsac.memory.available_memory import available_memory
 from dsac.memory.kernels import Rings
+from envs.system import available_memory
 
 MEMORY_SHARE = 0.9
 

@@ -1,9 +1,9 @@
 """The commit protocol: a durable write appears whole or not at all, and what is read is checked before it is believed.
 
-Everything that must outlive a crash is written here, with calls of `os` and nothing else, so that a test can record
-them and try every state that a power cut may leave. A folder is written beside its place, each file flushed to the
-disk, the manifest with every file's size and SHA-256 last; then it is renamed, and its parent flushed. Formats and
-checkpoints are no business of this module, and it imports neither torch nor numpy.
+Everything that must outlive a crash is written here, with calls of `os` and nothing else (envs.system has the flush),
+so that a test can record them and try every state that a power cut may leave. A folder is written beside its place,
+each file flushed to the disk, the manifest with every file's size and SHA-256 last; then it is renamed, and its parent
+flushed. Formats and checkpoints are no business of this module, and it imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from dsac.errors import CheckpointError
 from dsac.schema.files import create, is_folder, make_folder, plain_file, read_text, remove, sync, temp_path
 from dsac.schema.plain_data import misfit, parse_json
+from envs.system import flush
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
@@ -50,7 +51,7 @@ def write_file(path: Path, pieces: Pieces) -> Entry:
             size += len(rest)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
     return {"bytes": size, "sha256": digest.hexdigest()}

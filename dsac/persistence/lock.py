@@ -6,14 +6,13 @@ from elsewhere may hold, it names no holder, and where a disk has no locks it le
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from io import FileIO
 from pathlib import Path
 
 from dsac.errors import Locked
 from dsac.schema import files
+from envs.system import lock_file
 
 LONGEST_NAME = 100  # bytes of a holder's name
 POLL_SECONDS = 0.05
@@ -29,7 +28,7 @@ class RunLock:
     def __init__(self, folder: Path, seconds: float = 0.0) -> None:
         self.file = files.append(folder / NAME)
         deadline = time.monotonic() + seconds
-        while not locked(self.file):
+        while not lock_file(self.file):
             if time.monotonic() >= deadline:
                 self.file.seek(0)
                 holder = self.file.read(LONGEST_NAME).decode(errors="replace").strip() or "another process"
@@ -44,18 +43,9 @@ class RunLock:
         self.file.close()
 
 
-def locked(file: FileIO) -> bool:
-    """Whether this process now has the lock of an open file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def held_elsewhere(folder: Path) -> bool:
     """Whether another process holds the lock of a folder."""
     if not files.mode_of(folder / NAME):
         return False
     with files.append(folder / NAME) as file:
-        return not locked(file)
+        return not lock_file(file)

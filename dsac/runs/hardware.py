@@ -15,6 +15,7 @@ import torch
 from dsac import compiler_cache
 from dsac.errors import ConfigError
 from dsac.schema.run_config import TrainConfig
+from envs.system import available_cores
 
 WORTH_COMPILING = 10_000  # updates after which the first compilation, 30 s, has paid
 SMALL_LAYER = 32_768  # rows x width below which a second thread costs more than it gains
@@ -77,11 +78,6 @@ def device_for(config: TrainConfig) -> str:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no CUDA device here; use device=cpu")
     return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def available_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def missing_compiler(device: str) -> str | None:

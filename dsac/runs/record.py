@@ -19,6 +19,7 @@ from dsac.persistence import atomic
 from dsac.schema.files import read_json
 from dsac.schema.plain_data import misfit
 from dsac.schema.run_config import TrainConfig
+from envs.system import processor
 
 SESSION = {"at_step?": (int, None), "versions?": dict, "ended?": {"exit_code?": (int, None)}}
 LIBRARIES = ("dsac", "torch", "mujoco", "gymnasium", "numpy", "numba")
@@ -128,14 +129,3 @@ def revision() -> str | None:
         return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def processor() -> str:
-    """The processor's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

@@ -19,6 +19,7 @@ from typing import Any
 from dsac.errors import FileError
 from dsac.schema.plain_data import parse_json, parse_yaml
 from dsac.schema.plain_text import warn
+from envs.system import flush
 
 LARGEST_YAML = 1 << 16  # bytes, as all limits; a config has some 3,000
 LARGEST_JSON = 4 << 20
@@ -155,7 +156,7 @@ def sync(path: Path) -> None:
     """Make the content of a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
 

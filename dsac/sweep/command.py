@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from dsac.schema.overrides import key_values
 from dsac.schema.plain_text import on_screen, warn
 from dsac.schema.ranges import at_least, choice
 from dsac.schema.validate import command, plain_value, read
+from envs.system import available_cores
 
 if TYPE_CHECKING:
     from dsac.sweep.plan import Planned
@@ -62,7 +62,7 @@ class SweepConfig:
     @property
     def threads(self) -> int:
         """Threads of a run, unless it is told otherwise."""
-        return self.ray.cpus if self.backend == "ray" else max(1, len(os.sched_getaffinity(0)) // (self.jobs or JOBS))
+        return self.ray.cpus if self.backend == "ray" else max(1, available_cores() // (self.jobs or JOBS))
 
 
 Settings = TypeVar("Settings", bound=SweepConfig)
@@ -165,7 +165,7 @@ def announce(runs: Sequence[Run], slots: int) -> None:
 def oversubscribed(runs: Sequence[Run], slots: int) -> str | None:
     """One line where the runs ask for more threads than there are cores; None otherwise."""
     threads = max(run.planned.config.threads or 1 for run in runs) * min(slots, len(runs))
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return f"{threads} threads share {cores} cores: fewer jobs, or threads=" if threads > cores else None
 
 

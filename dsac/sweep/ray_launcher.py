@@ -14,6 +14,7 @@ from dsac.collection.ray_cluster import connect
 from dsac.schema import files
 from dsac.sweep.plan import Planned
 from dsac.sweep.runner import LOG, Handle, worker_command
+from envs.system import available_cores
 
 RETRIES = 3
 POLL_SECONDS = 0.2
@@ -31,7 +32,7 @@ class RayTasks:
     """
 
     def __init__(self, address: str, cpus: int, gpus: float, jobs: int | None) -> None:
-        self.ray, self.started = connect(address, len(os.sched_getaffinity(0)))
+        self.ray, self.started = connect(address, available_cores())
         self.cpus, self.gpus, self.jobs = cpus, gpus, jobs
         self.task = self.ray.remote(supervise).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=[Killed]

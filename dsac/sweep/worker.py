@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,13 +20,13 @@ from dsac.schema import files
 from dsac.schema.importing import modules_named
 from dsac.schema.overrides import by_key
 from dsac.train import start
+from envs.system import end_with_parent
 
 if TYPE_CHECKING:
     from dsac.trainer import Trainer
 
 WRITE_SECONDS = 1.0
 LOCK_SECONDS = 2.0  # whoever asks whether a lock is held has it for a moment
-PR_SET_PDEATHSIG = 1
 
 
 class Reporter:
@@ -95,9 +93,8 @@ def work(folder: Path, overrides: Sequence[str]) -> int:
 
 
 def end_with(parent: int) -> None:
-    """Have this process stopped as by SIGTERM, which saves, when the sweep that started it is no more; on Linux."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have this process stopped as by SIGTERM, which saves, when the sweep that started it is no more."""
+    end_with_parent(parent)
     if os.getppid() != parent:
         sys.exit(RESUMABLE)
 

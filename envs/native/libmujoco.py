@@ -23,6 +23,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from envs.contract import EnvironmentFault
+from envs.system import loaded_libraries
 
 EXIT_ENVIRONMENT = 3
 NOT_RUNNING = -1
@@ -30,12 +31,7 @@ NOT_RUNNING = -1
 
 def library_path() -> Path:
     """The file of the libmujoco that this process has mapped; EnvironmentFault where none can be told for sure."""
-    maps = Path("/proc/self/maps")
-    if maps.exists():
-        mapped = {line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if "libmujoco" in line}
-    else:
-        folder = Path(mujoco.__file__).parent
-        mapped = {str(path) for path in folder.glob(f"libmujoco*{mujoco.mj_versionString()}*")}
+    mapped = loaded_libraries("libmujoco", Path(mujoco.__file__).parent)
     if len(mapped) != 1:
         raise EnvironmentFault(
             f"engine: expected one libmujoco in this process, found {sorted(mapped) or 'none'}; "

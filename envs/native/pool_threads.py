@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -35,8 +34,3 @@ def _dismiss(pool: np.ndarray, threads: Sequence[threading.Thread], held: Any) -
     for thread in threads:
         thread.join()
     pool[:] = 0
-
-
-def available_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,13 @@
+"""Gives every process that has this folder on its path the answers of a POSIX system that is not Linux."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH120, PTH100
+
+from envs import system
+
+system.LINUX = False
+for name in ("sched_getaffinity", "sched_setaffinity", "process_cpu_count"):
+    if hasattr(os, name):
+        delattr(os, name)  # who asks for it outside envs/system.py fails, as there
