@@ -27,6 +27,7 @@ NAMES = ("mujoco", "torch", "gymnasium", "numba", "numpy")
 PARITY = ("-m", "not faults", "tests/test_engine_parity.py")  # the engine beside Gymnasium on the same MuJoCo
 FAST = ("-m", "not slow and not faults")
 PLACES = {"fast": "tests", "engine": "tests/test_engine.py"}
+NEEDED = {"fast": ("--editable", ".[dev]"), "engine": ("--editable", ".", "pytest", "pytest-timeout")}
 
 
 class Row(NamedTuple):
@@ -74,13 +75,13 @@ def make(row: Row, folder: Path) -> Path:
     pinned = (ROOT / "constraints.txt").read_text().splitlines() if row.others == "constraints.txt" else []
     lines = [line for line in pinned if line.partition("==")[0] not in chosen]
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    constraints = folder.with_suffix(".txt")
+    constraints = folder.with_name(f"{folder.name}.constraints")
     constraints.write_text("\n".join([*lines, *(f"{name}=={version}" for name, version in chosen.items())]))
     uv("venv", "--quiet", "--clear", "--python", row.python, str(folder))
     install = ("pip", "install", "--quiet", "--python", str(python), "--constraint", str(constraints))
     if row.others == "oldest":
         uv(*install, "--resolution", "lowest-direct", "--editable", ".")
-    uv(*install, "--editable", ".[dev]")
+    uv(*install, *NEEDED[row.tests])
     return python
 
 
@@ -125,7 +126,8 @@ def tried(row: Row) -> dict[str, Any]:
         python = make(row, folder)
     except NotToBeHad as error:
         return facts | {"outcome": "not to be had", "reason": str(error)}
-    parity, fast = (tested(python, words, folder.with_suffix(".xml")) for words in (PARITY, (*FAST, PLACES[row.tests])))
+    report = folder.with_name(f"{folder.name}.xml")
+    parity, fast = (tested(python, words, report) for words in (PARITY, (*FAST, PLACES[row.tests])))
     counts = {key: parity[key] + fast[key] for key in fast}
     outcome = "failed" if counts["failed"] else "passed"
     return facts | {"outcome": outcome, "installed": installed(python), **counts}
