@@ -27,14 +27,17 @@ NAMES = ("mujoco", "torch", "gymnasium", "numba", "numpy")
 PARITY = ("-m", "not faults", "tests/test_engine_parity.py")  # the engine beside Gymnasium on the same MuJoCo
 FAST = ("-m", "not slow and not faults")
 PLACES = {"fast": "tests", "engine": "tests/test_engine.py"}
-NEEDED = {"fast": ("--editable", ".[dev]"), "engine": ("--editable", ".", "pytest", "pytest-timeout")}
+NEEDED = {  # the engine needs no torch
+    "fast": ("--editable", ".[dev]"),
+    "engine": ("gymnasium[mujoco]", "numba", "numpy", "pytest", "pytest-timeout"),
+}
 
 
 class Row(NamedTuple):
     """One environment.
 
     others  what decides the other packages: "constraints.txt", "newest", or "oldest", the least that pyproject.toml has
-    tests   the fast tests of "fast", all files, or of the "engine" alone; and its parity with Gymnasium
+    tests   the fast tests of "fast", all files, or of the "engine", without torch; and its parity with Gymnasium
     """
 
     python: str = "3.11"
@@ -46,8 +49,7 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        pairs = [f"{field}={value}" for field, value in self._asdict().items() if field not in ("others", "tests")]
-        return " ".join([*pairs, f"others={self.others}"])
+        return " ".join(f"{field}={value}" for field, value in self._asdict().items() if value)
 
 
 ROWS = (
@@ -60,7 +62,8 @@ ROWS = (
     Row(torch="2.11.0"),
     Row(torch="2.14.1"),
     Row(torch="2.15.0"),
-    *(Row(mujoco=f"3.{minor}.0", tests="engine") for minor in range(8, 17)),
+    *(Row(python=python, torch="", tests="engine") for python in ("3.12", "3.13")),
+    *(Row(mujoco=f"3.{minor}.0", torch="", tests="engine") for minor in range(8, 17)),
 )
 
 
@@ -71,7 +74,7 @@ class NotToBeHad(Exception):
 def make(row: Row, folder: Path) -> Path:
     """Make the environment of a row; its Python. Raises NotToBeHad."""
     python = folder / "bin" / "python"
-    chosen = {name: getattr(row, name) for name in ("mujoco", "torch", "gymnasium")}
+    chosen = {name: getattr(row, name) for name in ("mujoco", "torch", "gymnasium") if getattr(row, name)}
     pinned = (ROOT / "constraints.txt").read_text().splitlines() if row.others == "constraints.txt" else []
     lines = [line for line in pinned if line.partition("==")[0] not in chosen]
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
@@ -111,8 +114,9 @@ def tested(python: Path, words: tuple[str, ...], report: Path) -> dict[str, Any]
 
 def installed(python: Path) -> dict[str, str]:
     """The versions that an environment has."""
-    code = "import json, platform, sys; from importlib.metadata import version; "
-    code += "print(json.dumps({'python': platform.python_version(), **{name: version(name) for name in sys.argv[1:]}}))"
+    code = "import json, platform, sys; from importlib.metadata import distributions; "
+    code += "found = {one.name: one.version for one in distributions() if one.name in sys.argv}; "
+    code += "print(json.dumps({'python': platform.python_version(), **found}))"
     done = subprocess.run([str(python), "-c", code, *NAMES], capture_output=True, text=True, check=True)
     versions: dict[str, str] = json.loads(done.stdout)
     return versions
