@@ -74,7 +74,7 @@ def test_both_answers_step_alike(monkeypatch: pytest.MonkeyPatch):
 
 
 CHILD = "import sys, time; from envs import system; system.LINUX = sys.argv[2] == 'True'\n"
-CHILD += "system.end_with_parent(int(sys.argv[1])); print('ready', flush=True); time.sleep(100)"
+CHILD += "system.end_with_parent(int(sys.argv[1])); print('ready', flush=True); time.sleep(20); print('survived')"
 PARENT = "import os, subprocess, sys\n"
 PARENT += "child = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid()), sys.argv[2]], stdout=1)\n"
 PARENT += "print(child.pid, flush=True); child.wait()"
@@ -91,7 +91,7 @@ def test_a_process_ends_with_the_one_that_started_it(linux: bool):
     os.kill(child, 0)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert parent.stdout.read() == ""  # the child has the pipe, too: this is its end
+    assert parent.stdout.read() == ""  # returns when the child, which has the pipe too, has ended
 
 
 def test_a_lock_is_one_process_deep(tmp_path: Path):

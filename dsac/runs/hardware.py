@@ -93,7 +93,7 @@ def missing_compiler(device: str) -> str | None:
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
-        return "there is no C++ compiler on this machine (Debian, Ubuntu: apt install g++)"
+        return "there is no C++ compiler on this machine (Debian: apt install g++; macOS: xcode-select --install)"
     return None
 
 
