@@ -37,6 +37,7 @@ python -m dsac.train init_from=<run> ...  a new run from the weights of another
 python -m dsac.train --cfg job ...        print the resulting settings, without training
 python -m dsac.evaluate run=<run>         score a policy of a run
 python -m dsac.export run=<run>           write a policy for a robot's controller
+python -m dsac.watch runs=<folder>        show how far all runs below a folder are
 
   python -m dsac.train env=Humanoid
   python -m dsac.train env=HalfCheetah algo=sac seed=3 total_env_steps=2e6
