@@ -22,7 +22,7 @@ from dsac.errors import ConfigError
 from dsac.schema.importing import refusals
 from dsac.schema.overrides import key_values, near_name, same_name
 from dsac.schema.recipes import merge, read_recipe, recipe_path
-from dsac.schema.run_config import SECTIONS, EnvConfig, RayConfig, TrainConfig
+from dsac.schema.run_config import ARGUMENTS, SECTIONS, EnvConfig, RayConfig, TrainConfig
 from dsac.schema.validate import brief, flat, lists, plain_value, read, unknown_key
 
 GROUPS = ("algo", "env")  # each value is the name of a file below conf/
@@ -85,7 +85,7 @@ def compose(overrides: Sequence[str], problems: list[str] | None = None) -> dict
         section, _, name = key.partition(".")
         if section in GROUPS and name == "name":
             problems.append(f"{key}={value}: choose it with {section}={value}")
-        elif key in known:
+        elif key in known or key.startswith(ARGUMENTS):
             set_value(tree, key, plain_value(value))
         elif section not in refused:
             problems.append(unknown_key(key, known))
@@ -186,10 +186,15 @@ def env_problem(env: EnvConfig) -> str | None:
     from envs.contract import UnsuitableEnvironment
 
     try:
-        envs.resolve(env.name, env.id, env.task)
+        task_id = envs.resolve(env.name, env.id, env.task)
     except UnsuitableEnvironment as error:
         given = f"env={env.name}" if env.id is None else f"env.id={env.id}"
         return str(error) if str(error).startswith(given) else f"{given}: {error}"
+    try:
+        envs.refuse_arguments(env.backend, env.kwargs, env.wrappers)
+        envs.require_arguments(task_id, env.kwargs, env.wrappers)
+    except UnsuitableEnvironment as error:
+        return str(error)
     if env.task is not None and (env.xml is None or not Path(env.xml).is_file()):
         return f"env.xml={env.xml}: no such file; env=custom needs the MJCF of the robot"
     if env.name != envs.CUSTOM and (env.xml is not None or env.randomise):
@@ -209,13 +214,15 @@ def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def set_value(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key that the tree has."""
+    """Set a dotted key that the tree has, or an argument of an env's constructor."""
     *sections, name = key.split(".")
     for section in sections:
+        if key.startswith(ARGUMENTS) and not isinstance(tree.get(section), dict):
+            tree[section] = {}
         if not isinstance(tree[section], dict):
             return  # the section itself was given a value, which the loader refuses
         tree = tree[section]
-    tree[name] = value
+    tree[name] = value.split(",") if key == "env.wrappers" and isinstance(value, str) else value
 
 
 def load(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> TrainConfig:

@@ -15,11 +15,11 @@ from dsac.cli.callable_module import make_callable
 from dsac.cli.exit_codes import FINISHED, entered
 from dsac.config import refuse_shadowed_envs
 from dsac.errors import CheckpointError, ConfigError
-from dsac.runs.saved_config import saved
+from dsac.runs.saved_config import saved, saved_env
 from dsac.schema.files import refuse_linked_folders
+from dsac.schema.importing import OF_ENV
 from dsac.schema.overrides import key_values, split_off
 from dsac.schema.ranges import at_least, choice
-from dsac.schema.run_config import EnvConfig
 from dsac.schema.validate import as_word, plain_value, read
 
 HELP = """\
@@ -28,7 +28,8 @@ python -m dsac.evaluate run=<run> [which=best|last] [learner=0] [episodes=20] [s
 
 Runs the deterministic policy on fresh worlds and prints the mean return with its 95% interval.
 video=true also films an episode into <run>/learner-<i>/<which>.mp4; viewer=true shows episodes in MuJoCo's viewer.
-A run that imports a module of your own wants it named again: env.task=<module>, or env.id=<module>:<name>.
+A run that imports a module of your own wants it named again: env.task=<module>,
+env.id=<module>:<name> or env.wrappers=[<module>:<class>].
 """
 
 
@@ -79,7 +80,7 @@ def show(words: Sequence[str]) -> int:
 
 def start(words: Sequence[str]) -> dict[str, Any]:
     """Check the words, score; a report of plain values."""
-    named, others = split_off(words, "env.id", "env.task")
+    named, others = split_off(words, *OF_ENV)
     config = parse(others)
     return score_policy(config, named)
 
@@ -89,10 +90,8 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
 
     Raises ConfigError when the run or the policy is not there, CheckpointError when the policy is damaged.
     """
-    run, problems = Path(config.run), list[str]()
-    arguments = read(EnvConfig, saved(run, named, uses=("env",))["env"], "env.", problems)
-    if problems:
-        raise ConfigError(*problems)
+    run = Path(config.run)
+    env_config = saved_env(saved(run, named, uses=("env",)), named)
 
     from dsac.evaluation import film
 
@@ -110,14 +109,14 @@ def score_policy(config: EvaluateConfig, named: Mapping[str, str]) -> dict[str, 
         return False
 
     policy, manifest = read_policy(run, config.which, config.learner)
-    env = make_worlds(EnvConfig(**arguments), worlds(config.episodes), config.seed, "env")
+    env = make_worlds(env_config, worlds(config.episodes), config.seed, "env")
     if (len(policy.obs_mean), len(policy.action_low)) != (env.spec.obs_dim, env.spec.action_dim):
         raise CheckpointError(f"{run}: its {config.which} policy is not one of {env.spec.id}: the sizes differ")
     if config.video or config.viewer:
         env.simulator(0)  # refuses a task that cannot be drawn before it is scored
     path = run / f"learner-{config.learner}" / f"{config.which}.mp4"
     try:
-        with ProgressBar(f"{env_name(EnvConfig(**arguments))} {config.which} policy", transient=True) as bar:
+        with ProgressBar(f"{env_name(env_config)} {config.which} policy", transient=True) as bar:
             result = score(policy, env, config.episodes, config.seed, show)
         if config.video:
             film.write_mp4(path, film.frames(policy, env, config.seed))

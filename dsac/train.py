@@ -22,7 +22,7 @@ from dsac.config import choices, conf_folder, known_choice, load, refuse_shadowe
 from dsac.errors import ConfigError
 from dsac.runs.resume import newest_like, requested
 from dsac.schema.plain_text import on_screen
-from dsac.schema.run_config import TrainConfig
+from dsac.schema.run_config import EnvConfig, TrainConfig
 from dsac.schema.validate import as_word
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ python -m dsac.train init_from=<run> ...  a new run from the weights of another
 python -m dsac.train --cfg job ...        print the resulting settings, without training
 python -m dsac.evaluate run=<run>         score a policy of a run
 python -m dsac.export run=<run>           write a policy for a robot's controller
+python -m dsac.watch runs=<folder>        show how far all runs below a folder are
 
   python -m dsac.train env=Humanoid
   python -m dsac.train env=HalfCheetah algo=sac seed=3 total_env_steps=2e6
@@ -111,11 +112,21 @@ def start(overrides: Sequence[str], callbacks: Sequence[Callback] = ()) -> Outco
     with only_training():
         problems: list[str] = []
         request = requested(overrides, problems)
-        title = f"{request.tree['env'].get('id') or request.tree['env'].get('name')} {request.tree['algo'].get('name')}"
-        with stopping_on_signals() as stopping, ProgressBar(title) as bar:  # while torch is being imported
+        with stopping_on_signals() as stopping, ProgressBar(title_of(request.tree)) as bar:  # while torch is imported
             config = load(request.tree, problems)
             resumed = newest_run(config, request.named) if request.auto else request.run
             return run_session(config, resumed, callbacks, bar, stopping)
+
+
+def title_of(tree: Mapping[str, Any]) -> str:
+    """What the bar is called: the task and the algorithm, as far as settings that are not checked yet tell."""
+    from dsac.runs.folder import env_name
+
+    env, algo = tree["env"], tree["algo"].get("name")
+    try:
+        return f"{env_name(EnvConfig(str(env.get('name')), env.get('id'), task=env.get('task')))} {algo}"
+    except Exception:  # whoever builds the env says what is wrong with its module
+        return f"{env.get('task')} {algo}"
 
 
 @contextmanager
@@ -137,9 +148,9 @@ def newest_run(config: TrainConfig, named: Mapping[str, str]) -> Path | None:
 
     named: the modules of the user's own that may be imported.
     """
-    from dsac.runs.folder import folder_of
+    from dsac.runs.folder import folders_of
 
-    run = newest_like(config, folder_of(config), named)
+    run = newest_like(config, folders_of(config), named)
     print(on_screen(f"resume=auto: {run or 'no run with these settings yet, a new one begins'}"), flush=True)
     return run
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 from envs.contract import UnsuitableEnvironment, VecEnv
 
@@ -41,6 +42,8 @@ def make(
     flatten: bool = False,
     action_units: str = "unit",
     max_episode_steps: int | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[str] | None = None,
 ) -> VecEnv:
     """Build num_envs worlds of one task, each in the first episode of reset(seed).
 
@@ -49,9 +52,11 @@ def make(
     backend            "engine" (compiled) or "gymnasium"; None: engine, but gymnasium for an env_id
     threads            worlds that the engine steps at a time; None: all cores
     randomise          draw each world's model anew at each reset, as the task's randomisation says (engine only)
-    flatten            lay a Dict of Boxes out as one vector
+    flatten            lay Dicts, Tuples and tables out as one vector, a Discrete with a number for each of its values
     action_units       "unit": step takes [-1, 1]; "env": step takes the task's own units
     max_episode_steps  where the clock ends an episode; None: as the task is registered
+    kwargs             arguments of the env's constructor (gymnasium only)
+    wrappers           import paths of what is put around each env, "module:Class", innermost first (gymnasium only)
 
     Raises UnsuitableEnvironment for a request that cannot be served, EnvironmentFault for a world that fails.
     """
@@ -72,9 +77,12 @@ def make(
     if (name, backend) in ((CUSTOM, "gymnasium"), (ANY_GYMNASIUM_ID, "engine")):
         raise UnsuitableEnvironment(f"env={name} does not run on backend={backend}; leave the backend out")
     task_id = resolve(name, env_id, task)
+    refuse_arguments(backend, kwargs, wrappers)
     module, builder = BACKENDS[backend]
-    particular = (
-        {"xml": xml, "threads": threads, "randomise": randomise} if backend == "engine" else {"flatten": flatten}
+    particular: dict[str, Any] = (
+        {"xml": xml, "threads": threads, "randomise": randomise}
+        if backend == "engine"
+        else {"flatten": flatten, "kwargs": kwargs, "wrappers": wrappers}
     )
     vec_env: VecEnv = getattr(import_module(module), builder)(
         task_id, num_envs, seed, action_units=action_units, max_episode_steps=max_episode_steps, **particular
@@ -105,8 +113,28 @@ def resolve(name: str, env_id: str | None = None, task: str | None = None) -> st
         raise UnsuitableEnvironment(f"env={ANY_GYMNASIUM_ID} needs an id, such as env.id=Pendulum-v1")
     if env_id.partition("-v")[0] in TASKS:
         return _task_id(env_id)
-    import_module("envs.gymnasium").require_registered(env_id)
+    import_module("envs.registered").require_registered(env_id)
     return env_id
+
+
+def refuse_arguments(backend: str, kwargs: Mapping[str, Any] | None, wrappers: Sequence[str] | None) -> None:
+    """Raise UnsuitableEnvironment for constructor arguments and wrappers where Gymnasium does not step the envs."""
+    given = [f"env.kwargs.{name}" for name in kwargs or ()] + ["env.wrappers"] * bool(wrappers)
+    if given and backend != "gymnasium":
+        raise UnsuitableEnvironment(
+            f"{given[0]} needs an env of Gymnasium, which the compiled engine does not build: env=gymnasium "
+            "env.id=<id>, or env.backend=gymnasium"
+        )
+
+
+def require_arguments(env_id: str, kwargs: Mapping[str, Any] | None, wrappers: Sequence[str] | None) -> None:
+    """Raise UnsuitableEnvironment for arguments that the constructor of a known id does not take, and for wrappers
+    that cannot be found; no env is built.
+    """
+    if kwargs or wrappers:
+        registered = import_module("envs.registered")
+        registered.require_arguments(env_id, kwargs or {})
+        registered.wrappers_of(wrappers or ())
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
@@ -138,7 +166,7 @@ def _task_id(name: str) -> str:
 def _registered(name: str) -> bool:
     """Whether Gymnasium itself knows the id; no module of a user is imported to find out."""
     try:
-        import_module("envs.gymnasium").require_registered(name)
+        import_module("envs.registered").require_registered(name)
     except UnsuitableEnvironment:
         return False
     return True

@@ -10,23 +10,41 @@ from numpy.typing import NDArray
 
 from envs.contract import FloatArray
 
-MOST_CHARACTERS, MOST_OF_A_VALUE = 400, 80  # of another program's text within a line of ours
+MOST_CHARACTERS, MOST_OF_A_VALUE, LONGEST_KEY = 400, 80, 40  # of another program's text within a line of ours
 
 
 class Part(NamedTuple):
-    """A Box of an observation: its keys in the Dicts around it, and how many numbers it holds."""
+    """A Box or a Discrete of an observation, and how it is laid out.
+
+    keys    those of the Dicts and Tuples around it
+    size    how many numbers it takes
+    shape   of a Box; () for one number
+    lowest  of a Discrete, its lowest value: it takes a number for each value, 1 for the one it has; None for a Box
+    """
 
     keys: tuple[Any, ...]
     size: int
+    shape: tuple[int, ...] = ()
+    lowest: int | None = None
+
+    @property
+    def path(self) -> str:
+        """The keys as one name: arm.angle, arm[1]; empty without."""
+        steps = (f"[{key}]" if isinstance(key, int) else f".{in_one_line(str(key), LONGEST_KEY)}" for key in self.keys)
+        return "".join(steps).removeprefix(".")
 
     @property
     def label(self) -> str:
-        return f"observation {'.'.join(map(str, self.keys))!r}" if self.keys else "observation"
+        return f"observation {self.path!r}" if self.keys else "observation"
 
     @property
     def names(self) -> list[str]:
-        """Those of its numbers."""
-        return [f"{'.'.join(map(str, self.keys)) or 'obs'}[{entry}]" for entry in range(self.size)]
+        """Those of its numbers: arm.angle[0], load[1][2], gear=3."""
+        name = self.path if self.path and not self.path.startswith("[") else f"obs{self.path}"
+        if self.lowest is not None:
+            return [f"{name}={value}" for value in range(self.lowest, self.lowest + self.size)]
+        entries = np.ndindex(self.shape or (1,))
+        return [name + "".join(f"[{index}]" for index in entry) for entry in entries]
 
 
 def write_observation(observation: Any, parts: Sequence[Part], row: FloatArray) -> None:
@@ -38,7 +56,12 @@ def write_observation(observation: Any, parts: Sequence[Part], row: FloatArray) 
             try:
                 value = value[key]
             except (LookupError, TypeError):
-                raise TypeError(f"observation is {shown(observation)}; a dict with {part.label} is right") from None
+                raise TypeError(f"observation is {shown(observation)}, without {part.label}") from None
+        if part.lowest is not None:
+            row[start : start + part.size] = 0.0
+            row[start + place_of(value, part)] = 1.0
+            start += part.size
+            continue
         array = numbers(value, part.label, "an array of real numbers")
         # Without this a shorter observation would be broadcast over the row.
         if array.size != part.size:
@@ -46,6 +69,14 @@ def write_observation(observation: Any, parts: Sequence[Part], row: FloatArray) 
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is told of as that
             row[start : start + part.size] = array.ravel()
         start += part.size
+
+
+def place_of(value: Any, part: Part) -> int:
+    """The place of the value of a Discrete among its numbers. Raises TypeError or ValueError."""
+    place = number(value, part.label) - (part.lowest or 0)
+    if place not in range(part.size):
+        raise ValueError(f"{part.label} is {shown(value)}; one of its {part.size} values is right")
+    return int(place)
 
 
 def number(value: Any, field: str) -> float:

@@ -1,9 +1,9 @@
-"""Any Gymnasium id with Box observations and actions behind the contract, its worlds stepped one after another."""
+"""Any Gymnasium id whose observations and actions are vectors behind the contract, its worlds stepped in turn."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs import nearest
 from envs.answers import first_not_finite, flag, in_one_line, number, shown, write_observation
 from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
-from envs.importing import users_module
+from envs.generators import restore_generator, saved_generator
 from envs.mujoco_facts import (
     REWARD_TERMS,
     derived_state,
@@ -23,6 +22,7 @@ from envs.mujoco_facts import (
     restore,
     route_warnings_to_logging,
 )
+from envs.registered import require_arguments, wrappers_of
 from envs.spaces import describe, parts_of
 
 LARGEST_REWARD = float(np.finfo(np.float32).max)
@@ -32,10 +32,12 @@ log = logging.getLogger("envs.gymnasium")
 class GymnasiumVecEnv:
     """N worlds of one Gymnasium id, each in the first episode of reset(seed) from the start.
 
-    exact_state is True for the MuJoCo tasks of REWARD_TERMS. Of any other id only the random generators can be
-    saved: load_state_dict then starts new episodes from them.
+    exact_state is True for the MuJoCo tasks of REWARD_TERMS without wrappers. Of any other id only the random
+    generators can be saved: load_state_dict then starts new episodes from them.
 
-    worlds: the N Gymnasium environments.
+    worlds    the N Gymnasium environments
+    kwargs    arguments of the constructor behind the id, beside those that it is registered with
+    wrappers  import paths ("module:Class") of what is put around each world, the first one innermost
     """
 
     def __init__(
@@ -47,11 +49,16 @@ class GymnasiumVecEnv:
         flatten: bool = False,
         action_units: str = "unit",
         max_episode_steps: int | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[str] | None = None,
     ) -> None:
         route_warnings_to_logging()
         self.num_envs = num_envs
-        self.exact_state = task_id in REWARD_TERMS
+        self.exact_state = task_id in REWARD_TERMS and not wrappers
         self.failure = ""
+        self._kwargs = dict(kwargs or {})
+        require_arguments(task_id, self._kwargs)
+        self._wrappers = list(zip(wrappers or (), wrappers_of(wrappers or ()), strict=True))
         self._task_id = task_id
         self._seed = seed
         self._takes_unit_actions = action_units == "unit"
@@ -134,7 +141,7 @@ class GymnasiumVecEnv:
 
         id, seed         of these worlds
         obs              (N, O) float32, what to act on now
-        generators       N states of the worlds' numpy generators, their wide integers as decimal strings
+        generators       N states of the worlds' generators, as saved_generator gives them
         and where exact_state is True
         integration      (N, I) float64, mujoco_facts.integration_state
         derived          (N, D) float64, mujoco_facts.derived_state
@@ -145,7 +152,7 @@ class GymnasiumVecEnv:
             "id": self._task_id,
             "seed": self._seed,
             "obs": self.observe(),
-            "generators": [_with_text(world.np_random.bit_generator.state) for world in simulated],
+            "generators": [saved_generator(world) for world in simulated],
         }
         if self.exact_state:
             elapsed_steps = [world.get_wrapper_attr("_elapsed_steps") for world in self.worlds]
@@ -168,9 +175,9 @@ class GymnasiumVecEnv:
         self._seed = state["seed"]
         for index, world in enumerate(self.worlds):
             simulated: Any = world.unwrapped
-            simulated.np_random.bit_generator.state = _with_numbers(state["generators"][index])
+            known = restore_generator(simulated, state["generators"][index])
             if not self.exact_state:
-                self._obs[index] = self._reset_world(index)
+                self._obs[index] = self._reset_world(index, None if known else world_seed(self._seed, index))
                 continue
             try:
                 integration, derived = np.asarray(state["integration"][index]), np.asarray(state["derived"][index])
@@ -192,13 +199,21 @@ class GymnasiumVecEnv:
     def _build_world(self, index: int, max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
         with self._blamed(index, "constructor"):
             # The checker keeps whole observations and warns; what it looks for is refused in _look_at.
-            return gymnasium.make(self._task_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
+            world: gymnasium.Env[Any, Any] = gymnasium.make(
+                self._task_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **self._kwargs
+            )
+        for path, wrapper in self._wrappers:
+            with self._blamed(index, f"wrapper {path}"):
+                world = wrapper(world)
+                if not isinstance(world, gymnasium.Env):
+                    raise TypeError(f"it returned {shown(world)}; an env is right")
+        return world
 
     def _look_at(self, world: gymnasium.Env[Any, Any], flatten: bool) -> None:
         with self._blamed(0, "constructor"):
             self._action_space: Any = world.action_space
             self._parts = parts_of(self._task_id, world.observation_space, (), flatten)
-            self.spec = describe(self._task_id, world, self._parts)
+            self.spec = describe(self._task_id, world, self._parts, known=self.exact_state)
 
     def _reset_world(self, index: int, seed: int | None = None) -> FloatArray:
         row = np.empty(self.spec.obs_dim, np.float32)
@@ -262,36 +277,3 @@ def to_task_units(action: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -
     # Weighting both limits is exact at both ends; centre + half_range * action may miss one by a rounding.
     mapped: NDArray[np.float64] = np.clip(low * (1.0 - share) + high * share, low, high)
     return mapped
-
-
-def require_registered(env_id: str) -> None:
-    """Raise UnsuitableEnvironment, naming the nearest, unless Gymnasium knows the id ("Name-v0", "module:Name-v0")."""
-    module, _, registered_id = env_id.rpartition(":")
-    try:
-        if module:
-            users_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        reason = in_one_line(str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}")
-        raise UnsuitableEnvironment(f"Gymnasium id {env_id!r}: its module cannot be imported: {reason}") from error
-    try:
-        gymnasium.spec(registered_id)
-    except gymnasium.error.Error as error:
-        near = nearest(registered_id, gymnasium.registry)
-        raise UnsuitableEnvironment(
-            f"unknown Gymnasium id {env_id!r}; nearest: {near} (your own: module:Name-v0, module registers it)"
-        ) from error
-
-
-def _with_text(tree: Any) -> Any:
-    """The tree with its Python integers as decimal strings: those of PCG64 have 128 bits."""
-    if isinstance(tree, dict):
-        return {key: _with_text(value) for key, value in tree.items()}
-    return str(tree) if isinstance(tree, int) else tree
-
-
-def _with_numbers(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _with_numbers(value) for key, value in tree.items()}
-    return int(tree) if isinstance(tree, str) and tree.isdecimal() else tree

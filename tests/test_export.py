@@ -414,7 +414,7 @@ def test_an_own_robot_is_told_to_set_its_safe_action(tmp_path: Path, capsys: pyt
     table = json.loads((run / "learner-0" / "export-best" / "policy.json").read_text())
     assert table["obs_units"] == ["m", "1", "1", "m", "m/s", "rad/s", "m/s", "m", "m"]
     assert table["safe_action"] == {"kind": "vector", "value": [0.0, 0.5]}
-    assert table["run"].startswith("custom/ppo/")
+    assert table["run"].startswith("Crane-v0/ppo/")
     assert main(words[:-1]) == USAGE
 
 

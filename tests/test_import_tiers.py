@@ -73,9 +73,11 @@ import dsac.evaluate
 import dsac.export
 import dsac.sweep
 import dsac.tune
+import dsac.watch
 from dsac.train import main
 mains = (main, dsac.evaluate.main, dsac.compare.main, dsac.export.main, dsac.sweep.main, dsac.tune.main)
-assert [command(["--help"]) for command in mains] == [0] * 6
+mains += (dsac.watch.main,)
+assert [command(["--help"]) for command in mains] == [0] * 7
 assert not {"torch", "hydra", "gymnasium", "optuna"} & sys.modules.keys(), "--help"
 def enter(bar):
     print("bar" if "torch" not in sys.modules else "torch first")
@@ -91,3 +93,19 @@ def test_help_and_the_progress_bar_come_before_torch():
     assert done.stdout.splitlines()[-1] == "bar"
     assert "algo=NAME --help" in done.stdout
     assert "total_env_steps" in done.stdout
+
+
+PLAIN_TRAINING = """
+import sys
+import dsac.runs.session
+import dsac.train
+import envs.engine
+others = ("dsac.compare", "dsac.sweep", "dsac.tune", "dsac.watch", "envs.gymnasium", "envs.registered")
+print([name for name in sys.modules if name.startswith(others)])
+"""
+
+
+def test_a_plain_training_imports_no_other_command():
+    """Catches a training that loads what compares, sweeps or watches, or Gymnasium beside the compiled engine."""
+    done = subprocess.run([sys.executable, "-c", PLAIN_TRAINING], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -22,10 +22,13 @@ from dsac.sweep.find_runs import find
 from dsac.train import main
 
 PAYLOAD = "from pathlib import Path\nPath(__file__).with_name('canary').touch()\n"
+PENDULUM = {"name": "gymnasium", "id": "Pendulum-v1", "backend": "gymnasium"}
 NAMED = {
     "algo": ("algo", {"name": "theirs.payload"}),
     "env.id": ("env", {"name": "gymnasium", "id": "theirs.payload:X-v0", "backend": "gymnasium"}),
     "env.task": ("env", {"name": "custom", "task": "theirs.payload", "xml": "x.xml"}),
+    "env.wrappers": ("env", {**PENDULUM, "wrappers": ["theirs.payload:X"]}),
+    "env.kwargs.env": ("env", {**PENDULUM, "kwargs": {"env": "theirs.payload:X-v0"}}),  # some envs make another
 }
 USAGE = exit_codes.USAGE
 
@@ -122,6 +125,8 @@ def test_recipes_import_nothing_that_was_not_typed(key: str, run: Path, capsys: 
         (["algo=theirs.payload", "env=Hopper"], {}),
         (["env=gymnasium", "env.id=theirs.payload:X-v0"], {}),
         (["env=custom", "env.task=theirs.payload", "env.xml=x"], {}),
+        (["env=gymnasium", "env.id=Pendulum-v1", "env.wrappers=theirs.payload:X"], {}),
+        (["env=gymnasium", "env.id=Pendulum-v1", "env.kwargs.env=theirs.payload:X-v0"], {}),
         (["env=Hopper"], {"env.task": {"words": ["theirs.payload", "null"]}}),
         (["env=Hopper"], {"algo": {"words": ["theirs.payload", "sac"]}}),
     ],

@@ -22,4 +22,6 @@ def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, thr
         flatten=env.flatten,
         action_units=action_units,
         max_episode_steps=env.max_episode_steps,
+        kwargs=env.kwargs,
+        wrappers=env.wrappers,
     )

@@ -22,6 +22,7 @@ from dsac.compare.scores import AXES
 from dsac.config import refuse_shadowed_envs
 from dsac.errors import ConfigError
 from dsac.schema import plain_text
+from dsac.schema.importing import OF_ENV
 from dsac.schema.overrides import key_values, split_off
 from dsac.schema.plain_text import printable
 from dsac.schema.ranges import at_least, choice
@@ -42,7 +43,8 @@ report=true           all of it in one HTML page (extra "compare"), with films o
 commit=<folder>       write evaluations and settings small enough for a repository; compare reads that folder back
 out=outputs/compare   where the files go
 
-A run that imports a module of your own wants it named again for films and calibration: env.task=<module>.
+A run that imports a module of your own wants it named again for films and calibration:
+env.task=<module>, env.id=<module>:<name> or env.wrappers=[<module>:<class>].
 """
 TEXT = ("runs", "out", "commit", "threshold")
 TABLES, NUMBERS = "tables.md", {"scores.csv": "summaries", "pairs.csv": "pairs", "all-tasks.csv": "overall"}
@@ -106,7 +108,7 @@ def show(words: Sequence[str]) -> int:
 
 def start(words: Sequence[str], quiet: bool = False) -> dict[str, Any]:
     """Check the words, read, compute, write; a report of plain values."""
-    named, others = split_off(words, "env.id", "env.task", "algo")
+    named, others = split_off(words, *OF_ENV, "algo")
     config = parse(others)
     drawn = figures.installed() if config.curves is None else config.curves
     if drawn:

@@ -19,7 +19,7 @@ from dsac.compare.results import NO_MATTER, Run
 from dsac.errors import ConfigError
 from dsac.runs.run_files import CURVES
 from dsac.schema.ranges import TASK
-from dsac.schema.run_config import RayConfig, TrainConfig, of_kind
+from dsac.schema.run_config import ARGUMENTS, RayConfig, TrainConfig, of_kind
 
 SAID_ELSEWHERE = ("env.name", "env.backend")  # in the task's name and the simulator's
 REACHED = 0.95
@@ -189,6 +189,7 @@ def simulator(run: Run) -> str:
 def comparability(run: Run, until: float | None) -> dict[str, str]:
     """What another group must share to be compared with."""
     told = [key for key in of_kind(TASK) if key not in SAID_ELSEWHERE and run.settings.get(key)]
+    told += sorted(key for key in run.settings if key.startswith(ARGUMENTS))
     task = {key: run.settings[key] for key in told}
     budget = until or run.settings["total_env_steps"]
     return {

@@ -26,8 +26,7 @@ def overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in settings.items()
-        if key not in (*LEFT_OUT, *names)
-        and not key.endswith(".name")
+        if key not in (*LEFT_OUT, *names, "env.name", "algo.name")
         and (key not in defaults or shown(defaults[key]) != shown(value))
     }
 

@@ -69,7 +69,7 @@ class Run:
     name         <time>-seed<seed>/learner-<i>
     folder       the run folder; None where the run was read from a committed folder
     settings     the config with dotted keys
-    facts        versions, revision, device, processor, cores and threads of the newest session
+    facts        task, versions, revision, device, processor, cores and threads of the newest session
     rates        median env steps and updates a second of one learner, where they were logged
     env_steps, updates, wall_time, returns  (K,), in env steps, gradient steps, seconds and the task's reward
     calibration  what dsac.compare.calibration found, where it was asked
@@ -105,11 +105,14 @@ class Run:
 
     @property
     def env(self) -> str:
-        """The task with its version: Humanoid-v5, the Gymnasium id, or the module of a task of one's own."""
+        """The task with its version: Humanoid-v5, the Gymnasium id, or the id of a task of one's own.
+
+        Of a run from before run.json told that id, the module.
+        """
         name = str(self.settings["env.name"])
-        return (
-            envs.resolve(name) if name in envs.TASKS else str(self.settings["env.id"] or self.settings.get("env.task"))
-        )
+        if name in envs.TASKS:
+            return envs.resolve(name)
+        return str(self.settings["env.id"] or self.facts.get("task") or self.settings.get("env.task"))
 
     @property
     def finished(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from dsac.cli.exit_codes import FINISHED, entered
 from dsac.cli.progress import StageBar
 from dsac.config import refuse_shadowed_envs
+from dsac.schema.importing import OF_ENV
 from dsac.schema.overrides import split_off
 from dsac.schema.plain_text import warn
 from dsac.schema.validate import as_word
@@ -29,7 +30,8 @@ closed loop of `episodes` episodes (0: none). format defaults to onnx,c. docs/de
 safe_action   what to do when an observation is not finite or larger than obs_abs_max: set it for a robot of your own
 batch         dynamic: policy.onnx takes any number of observations at once
 exit          0 written, 2 usage, 3 environment, 4 refused: a file does not do what the policy does, 5 storage
-A run that imports a module of your own wants it named again: env.task=<module>, or env.id=<module>:<name>.
+A run that imports a module of your own wants it named again: env.task=<module>,
+env.id=<module>:<name> or env.wrappers=[<module>:<class>].
 """
 
 
@@ -63,7 +65,7 @@ def start(words: Sequence[str]) -> dict[str, Any]:
     """Check the words, export; the report."""
     from dsac.export.request import parse
 
-    named, others = split_off(words, "env.id", "env.task")
+    named, others = split_off(words, *OF_ENV)
     request = parse(others)
     stages = 3 + 2 * len(request.formats)
     with StageBar("export", stages) as bar:  # while torch is being imported

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dsac.collection.worlds import make_worlds
-from dsac.errors import ConfigError
 from dsac.evaluation.scoring import MOST_WORLDS, Score, worlds
 from dsac.export import c_header, controller, onnx_graph
 from dsac.export.c_library import compiler
@@ -37,11 +36,9 @@ from dsac.export.torchscript import Guarded, write_torchscript
 from dsac.nn.policy import Policy
 from dsac.persistence.atomic import publish, write_file
 from dsac.persistence.policies import read_policy
-from dsac.runs.saved_config import saved
+from dsac.runs.saved_config import saved, saved_env
 from dsac.schema.files import make_folders, refuse_linked_folders, remove, sync
-from dsac.schema.run_config import EnvConfig
 from dsac.schema.safe_action import SafeAction, safe_action, safe_action_warning
-from dsac.schema.validate import read
 from envs.contract import VecEnv
 
 TORCHSCRIPT_WARNING = "TorchScript is a legacy format: it carries no contract and checks nothing; prefer onnx or c"
@@ -53,11 +50,9 @@ def write_export(request: Request, named: Mapping[str, str], say: Callable[[str]
     Raises ConfigError for a wrong request, CheckpointError for a damaged policy, ExportRefused for an export that does
     not do what the policy does; then no file is left.
     """
-    run, problems = Path(request.run), list[str]()
+    run = Path(request.run)
     tree = saved(run, named, uses=("env",))
-    arguments = read(EnvConfig, tree["env"], "env.", problems)
-    if problems:
-        raise ConfigError(*problems)
+    env_config = saved_env(tree, named)
     if "onnx" in request.formats:
         onnx_graph.onnx_module()
     if "c" in request.formats:
@@ -65,7 +60,6 @@ def write_export(request: Request, named: Mapping[str, str], say: Callable[[str]
     if request.out is None:
         refuse_linked_folders(run)
     policy, manifest = read_policy(run, request.which, request.learner)
-    env_config = EnvConfig(**arguments)
     threads = None if request.episodes else 1  # without closed loops there is hardly anything to share out
     env = make_worlds(env_config, worlds(request.episodes or MOST_WORLDS), request.seed, "env", threads)
     try:

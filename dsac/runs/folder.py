@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -31,8 +32,23 @@ def folder_of(config: TrainConfig) -> Path:
 
 
 def env_name(env: EnvConfig) -> str:
-    """What the task is called in paths and titles: Humanoid, Pendulum-v1, or Name-v0 for module:Name-v0."""
-    return (env.id or env.name).rpartition(":")[2].replace("/", "-")
+    """What the task is called in paths and titles: Humanoid, Pendulum-v1, Name-v0 for module:Name-v0.
+
+    A robot of one's own is called by its task's id, for which its module, which was typed, is imported. Raises
+    EnvironmentFault where it has none.
+    """
+    if env.task is None:
+        name = (env.id or env.name).rpartition(":")[2]
+    else:
+        from envs.tasks import find_task  # few runs need it
+
+        name = str(find_task(env.task).id)
+    return re.sub(r"[^\w.+-]", "-", name).lstrip(".") or env.name
+
+
+def folders_of(config: TrainConfig) -> list[Path]:
+    """Where runs of a config's task and algorithm may be: `folder_of`, and where earlier releases put them."""
+    return list(dict.fromkeys([folder_of(config), Path(config.runs).expanduser() / config.env.name / config.algo.name]))
 
 
 def save_config(run: Path, config: TrainConfig) -> None:

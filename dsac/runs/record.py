@@ -31,13 +31,15 @@ def config_hash(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(to_tree(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def facts(config: TrainConfig, torch_threads: int, env_steps: int, step: int | None) -> dict[str, Any]:
+def facts(config: TrainConfig, task: str, torch_threads: int, env_steps: int, step: int | None) -> dict[str, Any]:
     """What a reader needs to repeat a session: versions, revision, config, processor, threads. No host names.
 
-    env_steps, step: where it begins, the warm-up not counted and counted; step None for a new run.
+    task: the id of its envs. env_steps, step: where it begins, the warm-up not counted and counted; step None for a
+    new run.
     """
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "task": task,
         "at_env_steps": env_steps,
         "at_step": step,
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},

@@ -21,7 +21,7 @@ from dsac.persistence.atomic import read_manifest
 from dsac.runs.saved_config import permitted, saved, source_problems
 from dsac.schema import ranges
 from dsac.schema.overrides import key_values
-from dsac.schema.run_config import NOT_OF_A_RUN, TrainConfig, algorithm_rules, that_change
+from dsac.schema.run_config import ARGUMENTS, NOT_OF_A_RUN, TrainConfig, algorithm_rules, that_change
 from dsac.schema.validate import brief, flat, plain_value, unknown_key
 
 FREE, FIXED = that_change(ranges.FREE), that_change(ranges.FIXED)  # those of the algorithm: `fixed`
@@ -79,7 +79,7 @@ def continued(run: Path, overrides: Mapping[str, str], named: Mapping[str, str],
         if key in GROUPS:
             if known_choice(key, value) != tree[key]["name"]:
                 problems.append(refusal(run, key, tree[key]["name"], value))
-        elif name in known:
+        elif name in known or name.startswith(ARGUMENTS):
             set_value(tree, name, plain_value(value))
         else:
             problems.append(unknown_key(key, known))
@@ -149,12 +149,13 @@ def refusal(run: Path, key: str, before: Any, asked: Any, algorithm: str | None 
     return f"{change}; add allow_change=true if the rest of it is meant to be learned or measured another way"
 
 
-def newest_like(config: TrainConfig, folder: Path, named: Mapping[str, str]) -> Path | None:
-    """The newest run in `folder` whose settings are these, but for free ones; None where there is none.
+def newest_like(config: TrainConfig, folders: Sequence[Path], named: Mapping[str, str]) -> Path | None:
+    """The newest run in `folders` whose settings are these, but for free ones; None where there is none.
 
     What else lies there is data: nothing is imported that the overrides `named` do not name.
     """
-    for path in sorted(folder.glob("*/config.yaml"), reverse=True):
+    paths = [path for folder in folders for path in folder.glob("*/config.yaml")]
+    for path in sorted(paths, key=lambda path: path.parent.name, reverse=True):
         try:
             found = to_tree(load(copy.deepcopy(saved_settings(path.parent, named))))
         except ConfigError:

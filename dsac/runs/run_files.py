@@ -27,11 +27,11 @@ from dsac.schema.validate import checked, flat, hints_of
 FROZEN = "train/frozen"
 RATES = {"env_steps": "rate/env_steps_per_second", "updates": "rate/updates_per_second"}
 CURVES = ("env_steps", "updates", "wall_time", "returns")
-FACTS = ("versions", "git_revision", "device", "cpu", "cores", "threads")
+FACTS = ("task", "versions", "git_revision", "device", "cpu", "cores", "threads")
 TEXT, NUMBER = (str, None), (int, float, None)
 SESSION = {
     "versions": {"mujoco": TEXT, "gymnasium": TEXT, str: TEXT},
-    "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
+    "task?": TEXT, "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
     "ended?": {"exit_code": (int, None), "env_steps": int},
 }  # fmt: skip
 OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma")

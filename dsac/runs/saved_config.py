@@ -9,16 +9,17 @@ from typing import Any
 from dsac.config import GROUPS
 from dsac.errors import ConfigError, FileError
 from dsac.runs.config_text import read_config
-from dsac.schema.importing import USES, refusals
-from dsac.schema.validate import brief
+from dsac.schema.importing import USES, bare, refusals
+from dsac.schema.run_config import ARGUMENTS, EnvConfig
+from dsac.schema.validate import brief, flat, plain_value, read, shown
 
 
 def saved(run: Path, named: Mapping[str, str], uses: Sequence[str] = USES) -> dict[str, Any]:
     """The saved config of a run as a plain tree, not checked yet.
 
     A run folder is data: a module of the user's own that its config imports (algo=package.module, or
-    env.id=module:Name-v0, env.task=package.module) must be among the overrides `named` beside the run, if the
-    caller `uses` it. Raises ConfigError where it is not, or where there is no config.
+    env.id=module:Name-v0, env.task=package.module, env.wrappers=[module:Class]) must be among the overrides `named`
+    beside the run, if the caller `uses` it. Raises ConfigError where it is not, or where there is no config.
     """
     path = run / "config.yaml"
     if not path.exists():
@@ -42,6 +43,24 @@ def permitted(tree: Any, path: Path, named: Mapping[str, str], uses: Sequence[st
     if refused := refusals(tree, named, uses=uses):
         raise ConfigError(*refused)
     return tree
+
+
+def saved_env(tree: Mapping[str, Any], named: Mapping[str, str]) -> EnvConfig:
+    """The env of a saved tree, for its policies. Raises ConfigError, also where arguments `named` beside the run are
+    not those of the run.
+    """
+    problems: list[str] = []
+    values = read(EnvConfig, tree["env"], "env.", problems)
+    theirs = flat({"env": tree["env"]})
+    problems += [
+        f"{key}={text}: the run has {brief(theirs.get(key))}, and its policies keep their env"
+        for key, text in named.items()
+        if key == "env.wrappers" or key.startswith(ARGUMENTS)
+        if bare(shown(plain_value(text))) != bare(shown(theirs.get(key)))
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    return EnvConfig(**values)
 
 
 def source_problems(tree: Mapping[str, Any]) -> Sequence[str]:

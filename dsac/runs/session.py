@@ -80,7 +80,8 @@ class Session:
         with self.opened:  # closes what is open where one of these fails
             saved = self.load()
             envs_for_scores = self.build()
-            facts = record.facts(self.config, torch.get_num_threads(), saved.env_steps, saved.step)
+            task = envs_for_scores.spec.id
+            facts = record.facts(self.config, task, torch.get_num_threads(), saved.env_steps, saved.step)
             self.restore(saved, facts)
             self.stopping.attend(self.trainer)
             watchdog = self.open_run(saved, facts)

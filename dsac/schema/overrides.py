@@ -65,8 +65,10 @@ def by_key(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def split_off(overrides: Sequence[str], *keys: str) -> tuple[dict[str, str], list[str]]:
-    """The overrides of some keys, by key, and all the others."""
-    own = [override for override in overrides if override.partition("=")[0] in keys and "=" in override]
+    """The overrides of some keys, and of the sections below them, by key; and all the others."""
+    below = tuple(f"{key}." for key in keys)
+    given = [(override, *override.partition("=")) for override in overrides]
+    own = [override for override, key, sign, _ in given if sign and (key in keys or key.startswith(below))]
     return by_key(own), [override for override in overrides if override not in own]
 
 

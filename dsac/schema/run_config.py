@@ -43,7 +43,15 @@ class EnvConfig:
         searched=True,
         help="draw the model anew at each reset, as a task of your own says; scores keep the model as it is",
     )
-    flatten: bool = setting(False, kind=TASK, help="true lays a Dict of Boxes out as one vector")
+    flatten: bool = setting(
+        False, kind=TASK, help="true lays Dicts, Tuples, tables and Discretes of an observation out as one vector"
+    )
+    kwargs: Mapping[str, Any] | None = setting(
+        None, kind=TASK, help="arguments of a Gymnasium env's constructor, one by one: env.kwargs.mass=2"
+    )
+    wrappers: tuple[str, ...] | None = setting(
+        None, kind=TASK, help="what is put around a Gymnasium env, innermost first: [module:Class]"
+    )
     backend: str = choice(
         "engine", "engine", "gymnasium", kind=TASK, help="what steps the envs: engine (compiled) or gymnasium"
     )
@@ -229,6 +237,7 @@ class Rule:
 
 
 CHANGE = {TASK: FIXED, LEARNING: DECLARED, SAMPLE: FIXED, MEASURE: DECLARED, MACHINE: FREE, RECORD: FREE}
+ARGUMENTS = "env.kwargs."  # with the name of an argument behind it, a key that no list of keys knows
 SECTIONS: dict[str, type[Any]] = {"env": EnvConfig, "eval": EvalConfig, "export": ExportConfig, "ray": RayConfig}
 
 

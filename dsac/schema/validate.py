@@ -18,6 +18,8 @@ from dsac.schema.plain_data import parse_yaml
 from dsac.schema.ranges import rules_of
 
 LONGEST_SHOWN = 200  # letters of a value in a message
+DEEPEST_ARGUMENT = 8  # sections within sections
+MOST_OF_ARGUMENT = 2**63
 HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
@@ -97,16 +99,8 @@ def checked(value: Any, kind: Any, rule: Any, key: str, problems: list[str]) -> 
 
 def as_type(value: Any, wanted: Any) -> Any:
     """`value` as the wanted plain type, nothing lost: 1e6 is an int, 1.5 is not. Raises TypeError or ValueError."""
-    if typing.get_origin(wanted) is tuple:
-        wanted_entry = typing.get_args(wanted)[0]
-        if isinstance(value, str) and "," in value:
-            value = [plain_value(entry) for entry in value.split(",")]
-        if not isinstance(value, list | tuple) or not value:
-            raise TypeError
-        entries = tuple(as_type(entry, wanted_entry) for entry in value)
-        if wanted_entry is int and min(entries) < 1:
-            raise ValueError
-        return entries
+    if (origin := typing.get_origin(wanted)) is not None:
+        return entries(value, typing.get_args(wanted)[0]) if origin is tuple else arguments(value)
     if wanted is bool or isinstance(value, bool):
         if wanted is bool and isinstance(value, bool):
             return value
@@ -122,9 +116,40 @@ def as_type(value: Any, wanted: Any) -> Any:
     raise TypeError
 
 
+def entries(value: Any, wanted: Any) -> tuple[Any, ...]:
+    """A list as a tuple of the wanted plain type, whole numbers from 1 on. Raises TypeError or ValueError."""
+    if isinstance(value, str) and "," in value:
+        value = [plain_value(entry) for entry in value.split(",")]
+    if not isinstance(value, list | tuple) or not value:
+        raise TypeError
+    found = tuple(as_type(entry, wanted) for entry in value)
+    if wanted is int and min(found) < 1:
+        raise ValueError
+    return found
+
+
+def arguments(value: Any, left: int = DEEPEST_ARGUMENT) -> dict[str, Any]:
+    """Arguments by name: texts, numbers, true, false, lists of them and sections of more. Raises TypeError."""
+    if not isinstance(value, dict) or not left:
+        raise TypeError
+    for name, argument in value.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise TypeError
+        if isinstance(argument, dict):
+            arguments(argument, left - 1)
+            continue
+        for entry in argument if isinstance(argument, list | tuple) else [argument]:
+            number = isinstance(entry, int | float) and abs(entry) < MOST_OF_ARGUMENT  # false for nan
+            if not number and not (isinstance(entry, str) and entry.isprintable() and "${" not in entry):
+                raise TypeError
+    return typing.cast("dict[str, Any]", lists(value))
+
+
 def describe_type(wanted: Any) -> str:
     """A type in words for an error line."""
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a word"}
+    if wanted == Mapping[str, Any]:
+        return "arguments by name, each a text, a finite number, true, false or a list of such"
     if wanted == tuple[str, ...]:
         return "a list of words, such as Hopper,Ant"
     return words.get(wanted, "a list of positive whole numbers, such as [256,256]")

@@ -21,6 +21,7 @@ from dsac.runs.config_text import read_config
 from dsac.runs.metrics import last_evaluation
 from dsac.runs.record import config_hash
 from dsac.schema.files import read_json
+from dsac.schema.importing import modules_named
 from dsac.schema.run_config import NOT_OF_A_RUN, SECTIONS, RayConfig, TrainConfig
 
 PATHS = ("env.xml", "init_from")
@@ -127,7 +128,7 @@ def identity_of(path: Path, asked: Collection[Chosen]) -> str | None:
 def base_choice(tree: Mapping[str, Any]) -> Chosen:
     """What decides whether a config may be loaded, and is worth it."""
     names = [(tree[group]["name"], tree[group].get("id"), tree[group].get("task")) for group in GROUPS]
-    return tree["seed"], *names
+    return tree["seed"], *names, *modules_named(tree, uses=("env",)).items()
 
 
 @functools.cache

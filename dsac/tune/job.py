@@ -13,9 +13,9 @@ from dsac.config import SHORTCUTS, choices, compose, to_tree
 from dsac.errors import ConfigError
 from dsac.runs.config_text import read_config
 from dsac.runs.folder import env_name
-from dsac.schema.importing import refusals
+from dsac.schema.importing import OF_ENV, refusals
 from dsac.schema.overrides import by_key, key_values
-from dsac.schema.run_config import NOT_OF_A_RUN, TrainConfig
+from dsac.schema.run_config import ARGUMENTS, NOT_OF_A_RUN, TrainConfig
 from dsac.schema.validate import command, flat, plain_value
 from dsac.sweep.command import parse_overrides, seeds_of
 from dsac.sweep.find_runs import find, on_any_machine
@@ -105,7 +105,7 @@ def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -
     problems += [
         f"{key}={value}: report=true takes study= and runs= alone"
         for key, value in pairs.items()
-        if key not in ("runs", "algo", "env.id", "env.task", "ray.address")
+        if key not in ("runs", "algo", "ray.address", *OF_ENV) and not key.startswith(ARGUMENTS)
     ]
     if study is None:
         problems.append("report=true needs the name of a study: study=<name>")
@@ -130,7 +130,10 @@ def restored(study: str | None, pairs: Mapping[str, str], problems: list[str]) -
 def choices_in(overrides: Sequence[str]) -> dict[str, Any]:
     """The choices among the overrides of a run, as a config has them."""
     given = {key: plain_value(value) for key, value in key_values(overrides, [])}
-    named = {"name": given.get("env"), "id": given.get("env.id"), "task": given.get("env.task")}
+    kwargs = {key.removeprefix(ARGUMENTS): value for key, value in given.items() if key.startswith(ARGUMENTS)}
+    wrappers = given.get("env.wrappers")
+    named = {"name": given.get("env"), "id": given.get("env.id"), "task": given.get("env.task"), "kwargs": kwargs}
+    named["wrappers"] = wrappers.split(",") if isinstance(wrappers, str) else wrappers
     ray = {"address": given["ray.address"]} if "ray.address" in given else {}
     return {"algo": {"name": given.get("algo")}, "env": named, "collect": given.get("collect"), "ray": ray}
 

@@ -36,11 +36,14 @@ def settings_tree(config: TrainConfig, tuned: Collection[str] = ()) -> dict[str,
     defaults = flat(compose([*choices, "experiment=null", *own]))
     tree: dict[str, Any] = {"env": {"name": ours["env"]["name"]}, "algo": {"name": ours["algo"]["name"]}}
     for key, value in flat(ours).items():
-        section, _, name = key.rpartition(".")
         usual = key in defaults and lists(defaults[key]) == value
-        if key in NOT_OF_A_RECIPE or name == "name" or (usual and key not in tuned):
+        if key in NOT_OF_A_RECIPE or key in ("env.name", "algo.name") or (usual and key not in tuned):
             continue
-        (tree.setdefault(section, {}) if section else tree)[name] = value
+        *sections, name = key.split(".")
+        section = tree
+        for one in sections:
+            section = section.setdefault(one, {})
+        section[name] = value
     return {key: value for key, value in tree.items() if key not in NOT_OF_A_RECIPE}
 
 

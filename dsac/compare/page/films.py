@@ -15,9 +15,7 @@ from dsac.compare.page.views import Part
 from dsac.compare.results import Run
 from dsac.compare.tables import number
 from dsac.errors import ConfigError
-from dsac.runs.saved_config import saved
-from dsac.schema.run_config import EnvConfig
-from dsac.schema.validate import read
+from dsac.runs.saved_config import saved, saved_env
 
 FILM_SIZE, FILM_SECONDS = (400, 300), 15
 FILM_SEED = 1_000_000  # that of dsac.evaluate
@@ -53,12 +51,9 @@ def film_of(run: Run, modules: Mapping[str, str]) -> bytes:
     if run.folder is None:
         raise ConfigError("the run was read from a committed folder, which holds no policies")
     film.choose_renderer()
-    problems = list[str]()
-    arguments = read(EnvConfig, saved(run.folder, modules, uses=("env",))["env"], "env.", problems)
-    if problems:
-        raise ConfigError(*problems)
+    env_config = saved_env(saved(run.folder, modules, uses=("env",)), modules)
     policy, _ = read_policy(run.folder, "best", run.learner)
-    worlds = make_worlds(EnvConfig(**arguments), 1, FILM_SEED, "env")
+    worlds = make_worlds(env_config, 1, FILM_SEED, "env")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         try:
