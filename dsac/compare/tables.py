@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from dsac.compare.calibration import SAMPLES, STATES, Calibration
+from dsac.compare.calibration import STATES, Calibration
 from dsac.compare.comparison import Comparison, Overall
 from dsac.compare.groups import Group
 from dsac.compare.published import SOURCE, STATISTIC, VERSIONS, published
@@ -200,20 +200,33 @@ def critics(rows: Sequence[Calibration]) -> Table:
             NOTHING if row.sigma is None else number(row.sigma),
             number(row.spread),
             NOTHING if row.ratio is None else spread(row.ratio),
-            NOTHING if row.rank is None or math.isnan(row.rank) else f"{row.rank:.2f}",
+            NOTHING if row.rank is None else f"{row.rank:.2f}",
+            NOTHING if row.coverage is None else f"{row.coverage:.0%}",
         ]
         for row in rows
     ]
-    columns = ["", "seeds", "bias", "of the return", "sigma", "spread", "sigma / spread", "rank correlation"]
+    columns = [
+        "",
+        "seeds",
+        "bias",
+        "of the return",
+        "sigma",
+        "spread",
+        "sigma / spread",
+        "rank correlation",
+        "coverage",
+    ]
+    samples = " or ".join(map(str, sorted({row.samples for row in rows})))
     notes = [
         f"At {STATES} states on the policy's way, from the newest checkpoint, in the task's units: the predicted "
-        f"discounted return minus the mean of {SAMPLES} returns that followed (bias), and the predicted standard "
+        f"discounted return minus the mean of {samples} returns that followed (bias), and the predicted standard "
         "deviation (sigma) beside theirs (spread). sigma / spread: 1 is calibrated, below 1 overconfident. Rank "
-        "correlation: whether sigma is large where the return varies.",
+        "correlation: whether sigma is large where the return varies. Coverage: the share of returns within two sigmas "
+        "of the prediction, 95% if calibrated.",
         "Soft critics are held against soft returns, PPO's against V(s). SAC, TD3, DDPG and PPO learn no sigma; the "
         "policies of TD3 and DDPG have no spread of their own.",
     ]
-    return Table("", "critics", columns, lines, notes)
+    return Table("", "critics", [*columns, "coverage"], lines, notes)
 
 
 def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], reference: bool) -> list[Table]:

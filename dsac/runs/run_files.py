@@ -34,13 +34,14 @@ SESSION = {
     "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
     "ended?": {"exit_code": (int, None), "env_steps": int},
 }  # fmt: skip
-OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma")
+OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma", "covered")
 CRITICS = {
     "env_steps": int,
     "states": int,
     "samples": int,
     **{key: [float] for key in OF_CRITICS[:3]},
     "sigma?": [float],
+    "covered?": [float],
 }
 NEEDED = (
     "seed", "total_env_steps", "eval_every_env_steps", "eval.episodes", "env.name", "env.id", "env.backend",
