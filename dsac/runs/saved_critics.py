@@ -11,6 +11,7 @@ import numpy as np
 from dsac.algorithms import load as load_algorithm
 from dsac.algorithms.base import Algorithm
 from dsac.collection.worlds import make_worlds
+from dsac.errors import ConfigError
 from dsac.evaluation.monte_carlo import one_learner
 from dsac.persistence import checkpoint
 from dsac.schema.run_config import TrainConfig
@@ -27,3 +28,18 @@ def newest_learner(run: Path, config: TrainConfig, learner: int) -> tuple[Algori
     arrays = {name: np.array(value) for name, value in state["trainer"]["algorithm"].items()}
     kind = load_algorithm(config.algo.name)
     return one_learner(kind, worlds.spec, config.algo, config.seeds, learner, arrays), manifest
+
+
+def critics_of(run: Path, config: TrainConfig, which: str, learner: int, env_steps: int) -> Algorithm:
+    """The algorithm, of one learner, whose critics judge its `which` policy: that of so many env steps.
+
+    Raises ConfigError where no checkpoint holds them, and what `newest_learner` raises.
+    """
+    algorithm, manifest = newest_learner(run, config, learner)
+    if manifest["env_steps"] != env_steps:
+        hint = "; which=last has the critics of its own step" if which == "best" else ""
+        raise ConfigError(
+            f"{run}: the critics of its {which} policy, of {env_steps:,} env steps, are not saved: the newest "
+            f"checkpoint is of {manifest['env_steps']:,}{hint}"
+        )
+    return algorithm
