@@ -117,7 +117,7 @@ def test_what_the_critics_say_is_of_both():
 
 
 def test_the_area_under_the_curve_is_that_of_the_ranks():
-    """Catches ties that count whole, positives and negatives turned round, an interval of steps in place of episodes."""
+    """Catches ties that count whole, positives and negatives turned round, an interval over steps, not episodes."""
     draw = np.random.default_rng(0)
     episode = np.repeat(np.arange(40), 25)
     positive = episode < 10  # the last steps of an episode that ends with a fall are all before it
@@ -151,8 +151,7 @@ def test_steps_before_a_fall_are_told_apart_from_the_others():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run of DSAC-X; its newest checkpoint is of its last step, its best policy of an earlier one."""
-    folder = train_whole(small_config(tmp_path_factory.mktemp("falls"), "dsac_x", POLE))
-    return folder
+    return train_whole(small_config(tmp_path_factory.mktemp("falls"), "dsac_x", POLE))
 
 
 def test_the_command_reports_falls(run: Path, capsys: pytest.CaptureFixture[str]):
