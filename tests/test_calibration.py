@@ -232,10 +232,10 @@ def test_coverage_counts_single_returns(monkeypatch: pytest.MonkeyPatch):
     make = settable_worlds(EnvConfig("InvertedPendulum"), 1)
     for factor, share in ((1.0, 0.954), (0.5, 0.683)):
         said["factor"] = factor
-        found = figures(monte_carlo.measure(algorithm, make, 8, 512, 4, 0))
-        assert found.coverage == pytest.approx(share, abs=0.02)
-        assert found.ratio == pytest.approx(factor, rel=0.05)
-        assert found.bias_percent == pytest.approx(0, abs=2)
+        found = figures(monte_carlo.measure(algorithm, make, 4, 250, 4, 0))
+        assert found.coverage == pytest.approx(share, abs=0.04)
+        assert found.ratio == pytest.approx(factor, rel=0.08)
+        assert found.bias_percent == pytest.approx(0, abs=4)
 
 
 ASKED = ["eval.calibration=true", "eval.calibration_states=3", "eval.calibration_returns=4"]
@@ -255,6 +255,26 @@ def test_training_is_the_same_with_its_calibration_and_without(name: str, small:
         assert found["critic/bias_percent"] == {"64", "128", "192", "256"}
         for tag in CRITIC_TAGS[1:]:
             assert bool(found[tag]) == (name == "dsac_x"), tag
+
+
+def test_the_figures_of_a_training_stand_in_tables_and_page(tmp_path: Path):
+    """Catches figures that only TensorBoard shows, an older evaluation's, and those of SAC shown as zeros."""
+    with_sigma, without = made_run(tmp_path, "dsac_x"), made_run(tmp_path, "sac")
+    for run, tags in ((with_sigma, CRITIC_TAGS), (without, CRITIC_TAGS[:1])):
+        with (run / "learner-0" / "metrics.csv").open("a") as file:
+            file.writelines(
+                f"{step},9,1.0,{tag},{value}\n" for step, value in ((2000, 7.0), (3000, 0.5)) for tag in tags
+            )
+    found, _ = read([tmp_path])
+    assert {run.settings["algo.name"]: len(run.critics) for run in found} == {"dsac_x": 4, "sac": 1}
+    compare(tmp_path, out=tmp_path / "out", curves=False, commit=tmp_path / "kept")
+    table = (tmp_path / "out" / "tables.md").read_text().partition("Critics in training")[2]
+    assert [line.split("|")[3:7] for line in table.splitlines() if "Hopper" in line] == [
+        [" +0% ", " 0.50 ", " 0.50 ", " 50% "],
+        [" +0% ", " - ", " - ", " - "],
+    ]
+    kept, _ = read([tmp_path / "kept"])
+    assert [run.critics for run in kept] == [run.critics for run in found]
 
 
 def test_a_stop_within_a_calibration_repeats_the_evaluation(small: None, tmp_path: Path, monkeypatch):

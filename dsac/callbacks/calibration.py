@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dsac.algorithms.base import Algorithm
 from dsac.collection.worlds import settable_worlds
 from dsac.errors import ConfigError
-from dsac.evaluation.calibration import Figures, figures
+from dsac.evaluation.calibration import TAGS, Figures, figures
 from dsac.evaluation.monte_carlo import horizon_of, measure, one_learner
 from dsac.schema.run_config import TrainConfig
 from dsac.seeding import derived_seed
@@ -45,10 +45,5 @@ class Calibration:
 
 def by_tag(found: Figures) -> dict[str, float]:
     """The figures that there are, by their tag in TensorBoard and metrics.csv."""
-    values = {
-        "critic/bias_percent": found.bias_percent,
-        "critic/sigma_ratio": found.ratio,
-        "critic/sigma_rank_correlation": found.rank,
-        "critic/coverage": found.coverage,
-    }
+    values = {tag: getattr(found, name) for name, tag in TAGS.items()}
     return {tag: value for tag, value in values.items() if value is not None}

@@ -32,10 +32,10 @@ def make_worlds(env: EnvConfig, num_envs: int, seed: int, action_units: str, thr
 
 
 def settable_worlds(env: EnvConfig, threads: int | None = None) -> Callable[[int, bool], VecEnv]:
-    """What makes so many worlds of a task that can be set to a state, with its clock or without: unit actions, engine,
-    the model as it is. Raises ConfigError for a Gymnasium id, whose worlds cannot be set to a state."""
+    """What makes so many envs of a task that can be set to a state, with its clock or without: unit actions, compiled
+    engine, the model as it is. Raises ConfigError for a Gymnasium id, whose envs cannot be set to a state."""
     if env.name == "gymnasium":
-        raise ConfigError("the worlds of a Gymnasium id cannot be set to a state")
+        raise ConfigError("the envs of a Gymnasium id cannot be set to a state")
     timed = dataclasses.replace(env, backend="engine", randomise=False)
     endless = dataclasses.replace(timed, max_episode_steps=NO_CLOCK)
     return lambda count, clock: make_worlds(timed if clock else endless, count, 0, "unit", threads)

@@ -229,6 +229,24 @@ def critics(rows: Sequence[Calibration]) -> Table:
     return Table("", "critics", [*columns, "coverage"], lines, notes)
 
 
+def critics_in_training(groups: Sequence[Group]) -> Table:
+    """What eval.calibration=true found at the newest evaluation of each seed."""
+    figures = {"bias_percent": "{:+.0f}%", "ratio": "{:.2f}", "rank": "{:.2f}", "coverage": "{:.0%}"}
+    lines = []
+    for group in groups:
+        found = [run.critics for run in group.runs if run.critics]
+        values = {name: [one[name] for one in found if name in one] for name in figures}
+        cells = [
+            form.format(sum(values[name]) / len(values[name])) if values[name] else NOTHING
+            for name, form in figures.items()
+        ]
+        if found:
+            lines.append([f"{group.env} {group.label}", str(len(found)), *cells])
+    columns = ["", "seeds", "bias, of the return", "sigma / spread", "rank correlation", "coverage"]
+    notes = ["Means over seeds of the figures at the newest evaluation, measured while the runs trained."]
+    return Table("", "critics in training", columns, lines, notes)
+
+
 def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], reference: bool) -> list[Table]:
     """Every table of a comparison, task by task."""
     found = []
@@ -237,7 +255,9 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
         found += [scores(env, summaries, groups, reference), costs(env, summaries, groups, comparison.by)]
         found += [duels(env, groups, summaries, pairs)] if pairs else []
     found += [together(comparison.overall)] if comparison.overall else []
-    return found + ([critics(calibrations)] if calibrations else [])
+    found += [critics(calibrations)] if calibrations else []
+    trained = critics_in_training(comparison.groups)
+    return found + ([trained] if trained.rows else [])
 
 
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:

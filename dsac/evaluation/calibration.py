@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from dsac.evaluation import statistics
 
 Array = NDArray[np.float64]
+# The figures that a training writes with eval.calibration=true, and their tags in TensorBoard and metrics.csv.
+TAGS = {
+    "bias_percent": "critic/bias_percent",
+    "ratio": "critic/sigma_ratio",
+    "rank": "critic/sigma_rank_correlation",
+    "coverage": "critic/coverage",
+}
 SIGMAS = 2.0  # returns within so many sigmas of the prediction are covered
 
 

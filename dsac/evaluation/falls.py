@@ -122,7 +122,7 @@ def report(found: Episodes, ahead: int = AHEAD) -> dict[str, Any]:
     known = found.fell | (found.left >= ahead)
     coming = (found.fell & (found.left <= ahead))[known]
     episodes, falls = len(found.returns), int(np.count_nonzero(found.fell & (found.left == 1)))
-    signals = {}
+    signals: dict[str, dict[str, Any]] = {}
     for name, every in found.signals.items():
         value, episode = every[known], found.episode[known]
         if not 0 < np.count_nonzero(coming) < len(coming):

@@ -178,4 +178,5 @@ def output_layer(net: MLP, index: int, output: int) -> Layer:
 
 def row(parameter: Any, index: int) -> FloatArray:
     """(1, E, 1, features) -> (features,)."""
-    return as_array(parameter)[0, index, 0]
+    found: FloatArray = as_array(parameter)[0, index, 0]
+    return found
