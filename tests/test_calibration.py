@@ -20,7 +20,7 @@ from dsac import compare
 from dsac.algorithms.base import Algorithm
 from dsac.algorithms.dsac_t import mean_and_sigma
 from dsac.collection.worlds import NO_CLOCK, settable_worlds
-from dsac.compare import calibration
+from dsac.compare import calibration, tables
 from dsac.compare.groups import Group, grouped
 from dsac.compare.results import read
 from dsac.errors import ConfigError
@@ -331,6 +331,8 @@ def test_the_summary_says_bias_and_confidence(tmp_path: Path):
     assert found.spread == pytest.approx(10**0.5)
     assert found.coverage == pytest.approx(0.75)
     assert found.samples == 16
+    table = tables.critics([found])
+    assert dict(zip(table.columns, table.rows[0], strict=True))["coverage"] == "75%"
     nothing = calibration.summarise(group_of(tmp_path / "none", None))
     assert nothing is None
 

@@ -226,7 +226,7 @@ def critics(rows: Sequence[Calibration]) -> Table:
         "Soft critics are held against soft returns, PPO's against V(s). SAC, TD3, DDPG and PPO learn no sigma; the "
         "policies of TD3 and DDPG have no spread of their own.",
     ]
-    return Table("", "critics", [*columns, "coverage"], lines, notes)
+    return Table("", "critics", columns, lines, notes)
 
 
 def critics_in_training(groups: Sequence[Group]) -> Table:
