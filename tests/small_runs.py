@@ -127,10 +127,10 @@ def rows(run: Path, learner: int = 0) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def lasting_rows(run: Path) -> list[tuple[str, ...]]:
+def lasting_rows(run: Path, learner: int = 0) -> list[tuple[str, ...]]:
     """The rows of metrics.csv that do not depend on the clock."""
     return [
         (row["env_steps"], row["updates"], row["tag"], row["value"])
-        for row in rows(run)
+        for row in rows(run, learner)
         if not row["tag"].startswith("rate/") and row["tag"] != "progress/wall_time"
     ]

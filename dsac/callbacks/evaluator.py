@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dsac.callbacks.calibration import Calibration
 from dsac.callbacks.logger import Logger
 from dsac.evaluation import film
 from dsac.evaluation.critic_predictions import predict
@@ -35,6 +37,7 @@ class Evaluator:
     env     environments for the scores, in the task's own action units
     films   whether each new best policy is filmed
     alive   called after every step, so that a long evaluation does not look like a run that hangs
+    calibration  measures the critics beside the policies, where it is asked for
     """
 
     def __init__(
@@ -45,9 +48,10 @@ class Evaluator:
         logger: Logger,
         films: bool = False,
         alive: Callable[[], None] = lambda: None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.run, self.env, self.episodes, self.logger, self.films = run, env, episodes, logger, films
-        self.alive, self.warn = alive, OnceEach()
+        self.alive, self.warn, self.calibration = alive, OnceEach(), calibration
         self.best: dict[int, float] = {}
         self.unwritten: dict[int, tuple[Policy, dict[str, Any]]] = {}
         self.owed = False
@@ -67,6 +71,7 @@ class Evaluator:
                 score(policy, self.env, self.episodes, seed, should_stop, self.warn)
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
+            calibrated = [self.calibrated(trainer, learner, should_stop) for learner in range(len(scores))]
         except Stopped:
             return
         self.owed = False
@@ -79,7 +84,7 @@ class Evaluator:
             }
             if self.episodes > 1:  # one has no interval
                 values |= {"eval/return_low": result.low, "eval/return_high": result.high}
-            self.logger.curves[learner].write(values, trainer)
+            self.logger.curves[learner].write(values | calibrated[learner], trainer)
             if result.mean > self.best.get(learner, -float("inf")):
                 self.best[learner] = result.mean
                 facts = {"env_steps": trainer.env_steps, "updates": trainer.updates, "score": values}
@@ -91,6 +96,13 @@ class Evaluator:
             self.write_best()
         except OSError as error:
             warn(f"the best policy is not written yet; the next save tries again: {error}")
+
+    def calibrated(self, trainer: Trainer, learner: int, should_stop: Callable[[int, int], bool]) -> dict[str, float]:
+        """How true a learner's critics are, by tag; nothing where that is not asked for."""
+        if self.calibration is None:
+            return {}
+        stop = partial(should_stop, self.episodes)
+        return self.calibration(trainer.algorithm, learner, trainer.env_steps, stop)
 
     def write_best(self) -> None:
         """Write best policies that are not on the disk yet. Raises OSError where it does not take them."""

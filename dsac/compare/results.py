@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ NO_FAULT = (0, 75)
 QUIET_SECONDS = 2.0
 ENTRY = {
     "name": str, "learner": int, "seed": int, "settings": str, "facts": {**SESSION, "ended?": None},
-    "rates": {str: float}, "calibration": (CRITICS, None), "frozen_at?": (float, None),
+    "rates": {str: float}, "calibration": (CRITICS, None), "critics?": {str: float}, "frozen_at?": (float, None),
     "exit_code?": int, "ended_at?": float,
 }  # fmt: skip
 
@@ -73,6 +73,7 @@ class Run:
     rates        median env steps and updates a second of one learner, where they were logged
     env_steps, updates, wall_time, returns  (K,), in env steps, gradient steps, seconds and the task's reward
     calibration  what dsac.compare.calibration found, where it was asked
+    critics      the newest figures that eval.calibration=true wrote while the run trained
     frozen_at    env steps at which a learner whose numbers were no longer finite was taken out of training
     exit_code    how the newest session ended; None while it goes on, and where it was killed
     ended_at     env steps at which it did
@@ -90,6 +91,7 @@ class Run:
     wall_time: Array
     returns: Array
     calibration: Mapping[str, Any] | None = None
+    critics: Mapping[str, float] = field(default_factory=dict)
     frozen_at: float | None = None
     exit_code: int | None = None
     ended_at: float = 0.0
@@ -174,7 +176,7 @@ def read_folder(folder: Path, remarks: list[str]) -> list[Run]:
     settings, (facts, exit_code, ended_at) = settings_of(folder), facts_of(folder)
     runs = []
     for learner, path in learners_of(folder, settings, remarks):
-        curves, rates, frozen_at = curves_of(path)
+        curves, rates, frozen_at, critics = curves_of(path)
         run = Run(
             name=f"{folder.resolve().name}/{path.parent.name}",
             folder=folder,
@@ -184,6 +186,7 @@ def read_folder(folder: Path, remarks: list[str]) -> list[Run]:
             rates=rates,
             **curves,
             calibration=critics_of(path.with_name(CALIBRATION)),
+            critics=critics,
             frozen_at=frozen_at,
             exit_code=exit_code,
             ended_at=ended_at,
@@ -238,6 +241,7 @@ def write_committed(folder: Path, runs: Sequence[Run]) -> None:
                 "facts": run.facts,
                 "rates": run.rates,
                 "calibration": run.calibration,
+                **({"critics": run.critics} if run.critics else {}),
                 "frozen_at": run.frozen_at,
                 **({"exit_code": run.exit_code, "ended_at": run.ended_at} if run.failure else {}),
             }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from dsac.compare.calibration import SAMPLES, STATES, Calibration
+from dsac.compare.calibration import STATES, Calibration
 from dsac.compare.comparison import Comparison, Overall
 from dsac.compare.groups import Group
 from dsac.compare.published import SOURCE, STATISTIC, VERSIONS, published
@@ -200,20 +200,51 @@ def critics(rows: Sequence[Calibration]) -> Table:
             NOTHING if row.sigma is None else number(row.sigma),
             number(row.spread),
             NOTHING if row.ratio is None else spread(row.ratio),
-            NOTHING if row.rank is None or math.isnan(row.rank) else f"{row.rank:.2f}",
+            NOTHING if row.rank is None else f"{row.rank:.2f}",
+            NOTHING if row.coverage is None else f"{row.coverage:.0%}",
         ]
         for row in rows
     ]
-    columns = ["", "seeds", "bias", "of the return", "sigma", "spread", "sigma / spread", "rank correlation"]
+    columns = [
+        "",
+        "seeds",
+        "bias",
+        "of the return",
+        "sigma",
+        "spread",
+        "sigma / spread",
+        "rank correlation",
+        "coverage",
+    ]
+    samples = " or ".join(map(str, sorted({row.samples for row in rows})))
     notes = [
         f"At {STATES} states on the policy's way, from the newest checkpoint, in the task's units: the predicted "
-        f"discounted return minus the mean of {SAMPLES} returns that followed (bias), and the predicted standard "
+        f"discounted return minus the mean of {samples} returns that followed (bias), and the predicted standard "
         "deviation (sigma) beside theirs (spread). sigma / spread: 1 is calibrated, below 1 overconfident. Rank "
-        "correlation: whether sigma is large where the return varies.",
+        "correlation: whether sigma is large where the return varies. Coverage: the share of returns within two sigmas "
+        "of the prediction, 95% if calibrated.",
         "Soft critics are held against soft returns, PPO's against V(s). SAC, TD3, DDPG and PPO learn no sigma; the "
         "policies of TD3 and DDPG have no spread of their own.",
     ]
     return Table("", "critics", columns, lines, notes)
+
+
+def critics_in_training(groups: Sequence[Group]) -> Table:
+    """What eval.calibration=true found at the newest evaluation of each seed."""
+    figures = {"bias_percent": "{:+.0f}%", "ratio": "{:.2f}", "rank": "{:.2f}", "coverage": "{:.0%}"}
+    lines = []
+    for group in groups:
+        found = [run.critics for run in group.runs if run.critics]
+        values = {name: [one[name] for one in found if name in one] for name in figures}
+        cells = [
+            form.format(sum(values[name]) / len(values[name])) if values[name] else NOTHING
+            for name, form in figures.items()
+        ]
+        if found:
+            lines.append([f"{group.env} {group.label}", str(len(found)), *cells])
+    columns = ["", "seeds", "bias, of the return", "sigma / spread", "rank correlation", "coverage"]
+    notes = ["Means over seeds of the figures at the newest evaluation, measured while the runs trained."]
+    return Table("", "critics in training", columns, lines, notes)
 
 
 def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], reference: bool) -> list[Table]:
@@ -224,7 +255,9 @@ def all_tables(comparison: Comparison, calibrations: Sequence[Calibration], refe
         found += [scores(env, summaries, groups, reference), costs(env, summaries, groups, comparison.by)]
         found += [duels(env, groups, summaries, pairs)] if pairs else []
     found += [together(comparison.overall)] if comparison.overall else []
-    return found + ([critics(calibrations)] if calibrations else [])
+    found += [critics(calibrations)] if calibrations else []
+    trained = critics_in_training(comparison.groups)
+    return found + ([trained] if trained.rows else [])
 
 
 def answer(env: str, groups: Sequence[Group], summaries: Sequence[Summary], pairs: Sequence[Pair]) -> list[str]:

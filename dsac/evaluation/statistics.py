@@ -135,6 +135,37 @@ def rank_correlation(x: Array, y: Array) -> float:
     return float(spearmanr(x, y).statistic)
 
 
+def area_under_roc(score: Array, positive: NDArray[np.bool_]) -> float:
+    """P(score of a positive > that of a negative), a tie counting half, of (n,) and (n,): Mann and Whitney's U / nm."""
+    from scipy.stats import rankdata  # late: it takes a second
+
+    count = int(np.count_nonzero(positive))
+    above = float(rankdata(score)[positive].sum()) - count * (count + 1) / 2
+    return above / (count * (len(score) - count))
+
+
+def roc_interval(
+    score: Array, positive: NDArray[np.bool_], group: NDArray[np.int64], groups: int, draws: int
+) -> Interval:
+    """95% interval of `area_under_roc` of (n,) samples that belong to groups, such as the steps of episodes.
+
+    Whole groups are resampled: samples of one group are not independent. Not a number where a draw can come to no
+    positive or no negative sample.
+    """
+    levels, level = np.unique(score, return_inverse=True)
+
+    def areas(chosen: Scores) -> Array:
+        found = []
+        for row in np.atleast_2d(chosen[0]):
+            weight = np.bincount(row.astype(np.int64), minlength=groups)[group]
+            above, below = (np.bincount(level, weight * kind, len(levels)) for kind in (positive, ~positive))
+            pairs = above.sum() * below.sum()
+            found.append((above * (np.cumsum(below) - below / 2)).sum() / pairs if pairs else math.nan)
+        return np.array(found)
+
+    return bootstrap_interval(areas, [np.arange(groups, dtype=float)], draws)
+
+
 def performance_profile(scores: Scores, thresholds: Array) -> tuple[Array, Interval]:
     """The share of runs above each threshold (T,), mean over tasks of arrays (n,), with its pointwise interval."""
     above = [np.asarray(task > thresholds[:, None], float) for task in scores]

@@ -21,13 +21,14 @@ from dsac.schema.validate import as_word
 HELP = """\
 python -m dsac.export run=<run> [which=best|last] [learner=0] [format=onnx,c,torchscript] [batch=1|dynamic]
                       [out=<folder>] [safe_action=zero|last|[0,0.1]] [obs_abs_max=1e6]
-                      [episodes=20] [rows=4096] [seed=1000000] [--json]
+                      [episodes=20] [rows=4096] [seed=1000000] [risk=true] [--json]
 
 Writes policy.onnx, policy.h, policy.json (the contract), parity.npz and controller.py into one folder, by default
 <run>/learner-<i>/export-<which>, and only when every file does what the policy does: on `rows` observations, and in a
 closed loop of `episodes` episodes (0: none). format defaults to onnx,c. docs/deploy.md goes on from there.
 
 safe_action   what to do when an observation is not finite or larger than obs_abs_max: set it for a robot of your own
+risk          true: risk.onnx as well, what the critics expect of an observation and an action (docs/risk.md)
 batch         dynamic: policy.onnx takes any number of observations at once
 exit          0 written, 2 usage, 3 environment, 4 refused: a file does not do what the policy does, 5 storage
 A run that imports a module of your own wants it named again: env.task=<module>,
@@ -65,7 +66,7 @@ def start(words: Sequence[str]) -> dict[str, Any]:
     """Check the words, export; the report."""
     from dsac.export.request import parse
 
-    named, others = split_off(words, *OF_ENV)
+    named, others = split_off(words, *OF_ENV, "algo")
     request = parse(others)
     stages = 3 + 2 * len(request.formats)
     with StageBar("export", stages) as bar:  # while torch is being imported

@@ -56,7 +56,7 @@ class Policy:
         action_names: Sequence[str] | None = None,
     ) -> None:
         path = Path(path)
-        self.contract = read_contract(path)
+        self.contract = read_contract(path, "policy.onnx", "parity.npz")
         try:
             self.take(self.contract)
             check_names("observation", obs_names, self.obs_names)
@@ -148,6 +148,43 @@ class Policy:
         self.called = now
 
 
+class Risk:
+    """What the critics expect: obs (O,), action (A,) as a Policy takes and gives them -> mean, sigma of the return.
+
+    Both are of the discounted return from here on, in the task's units; infinite where an input cannot be trusted.
+    Raises PolicyRefused as a Policy does.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        self.contract = read_contract(path, "risk.onnx", "risk-parity.npz")
+        try:
+            self.session = open_session(path, self.contract)
+            self.parity_error = self.check_parity(path.with_name("risk-parity.npz"))
+        except PolicyRefused:
+            raise
+        except Exception as error:  # whatever a contract, a net or a parity set of another form leads to
+            raise PolicyRefused(f"{path}: not an export of this kind ({type(error).__name__}: {error})") from error
+
+    def __call__(self, obs: ArrayLike, action: ArrayLike) -> tuple[float, float]:
+        mean, sigma = self.session.run(["mean", "sigma"], {"obs": numbers(obs)[None], "action": numbers(action)[None]})
+        return float(mean[0]), float(sigma[0])
+
+    def check_parity(self, path: Path) -> float:
+        """The worst error on the parity set, relative to the value or to the size of such values if that is larger."""
+        with np.load(path, allow_pickle=False) as file:
+            obs, action, scale, tolerance = (file[key] for key in ("obs", "action", "scale", "tolerance"))
+            expected = np.stack([file["mean"], file["sigma"]], 1)
+        found = np.array([self(*row) for row in zip(obs, action, strict=True)])
+        error = np.abs(found - expected) / np.maximum(np.abs(expected), scale)
+        worst = float(np.where(np.isfinite(error), error, np.inf).max())
+        if worst > tolerance:
+            raise PolicyRefused(
+                f"this machine's risk differs by up to {worst:.1e} of its size, allowed {tolerance:.0e}"
+            )
+        return worst
+
+
 def numbers(obs: ArrayLike) -> NDArray[np.float32]:
     """An observation as float32: masked entries, which hold no measurement, are not a number. Raises ValueError for
     what is no array of real numbers."""
@@ -180,8 +217,8 @@ def plain(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-def read_contract(path: Path) -> dict[str, Any]:
-    """policy.json beside the file, once its own hash and those of the files are right."""
+def read_contract(path: Path, graph: str, parity: str) -> dict[str, Any]:
+    """policy.json beside the file, once its own hash and those of the graph and its parity set are right."""
     table = path.with_name("policy.json")
     try:
         written = json.loads(table.read_bytes())
@@ -193,10 +230,11 @@ def read_contract(path: Path) -> dict[str, Any]:
         raise PolicyRefused(f"{table}: altered since the export")
     if schema != SCHEMA:
         raise PolicyRefused(f"{table}: schema {schema}, this controller reads {SCHEMA}: use its own")
-    for name in ("policy.onnx", "parity.npz"):
-        file = path if name == "policy.onnx" else path.with_name(name)
+    for name in (graph, parity):
+        file = path if name == graph else path.with_name(name)
         if name not in files:
-            raise PolicyRefused(f"{table} names no {name}: export with format=onnx")
+            setting = "format=onnx" if graph == "policy.onnx" else "risk=true"
+            raise PolicyRefused(f"{table} names no {name}: export with {setting}")
         if not file.is_file():
             raise PolicyRefused(f"{file} is missing")
         if hashlib.sha256(file.read_bytes()).hexdigest() != files[name]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ def write_onnx(
     column = graph.cast(every, "BOOL")
     graph("Where", column, actions, graph.array("safe_action", safe.value), name="actions")
     graph.cast(graph("ReduceMin", every, axes=[1], keepdims=0), "BOOL", name="valid")
-    return assembled(graph, layers, contract, dynamic)
+    outputs = {"actions": ("FLOAT", [layers.action_dim]), "valid": ("BOOL", [])}
+    return assembled(graph, "policy", {"obs": layers.obs_dim}, outputs, contract, dynamic)
 
 
 def within(graph: Graph, obs_abs_max: float) -> str:
@@ -128,20 +129,25 @@ def to_actions(graph: Graph, layers: Layers, x: str) -> str:
     return graph("Min", graph("Max", action, low), high)
 
 
-def assembled(graph: Graph, layers: Layers, contract: Mapping[str, Any], dynamic: bool) -> bytes:
-    """The checked model with its inputs, outputs and metadata."""
+def assembled(
+    graph: Graph,
+    name: str,
+    inputs: Mapping[str, int],
+    outputs: Mapping[str, tuple[str, Sequence[int]]],
+    contract: Mapping[str, Any],
+    dynamic: bool,
+) -> bytes:
+    """The checked model. inputs: sizes of float32 rows; outputs: kind and shape of a row; `contract`: its metadata."""
     onnx, rows = graph.onnx, "batch" if dynamic else 1
     helper, kinds = onnx.helper, onnx.TensorProto
+    told = {key: (kind, (rows, *shape)) for key, (kind, shape) in outputs.items()}
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            "policy",
-            [helper.make_tensor_value_info("obs", kinds.FLOAT, [rows, layers.obs_dim])],
-            [
-                helper.make_tensor_value_info("actions", kinds.FLOAT, [rows, layers.action_dim]),
-                helper.make_tensor_value_info("valid", kinds.BOOL, [rows]),
-            ],
-            [onnx.numpy_helper.from_array(array, name) for name, array in graph.arrays.items()],
+            name,
+            [helper.make_tensor_value_info(key, kinds.FLOAT, [rows, size]) for key, size in inputs.items()],
+            [helper.make_tensor_value_info(key, getattr(kinds, kind), shape) for key, (kind, shape) in told.items()],
+            [onnx.numpy_helper.from_array(array, key) for key, array in graph.arrays.items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,

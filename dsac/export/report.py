@@ -22,6 +22,10 @@ def as_text(report: Mapping[str, Any]) -> str:
         error = "" if name == "torch" else f"{found['worst_error']:.1e}"
         microseconds = found["microseconds_a_step"]
         lines.append(f"         {name:11}{error:>11}  {microseconds:>10,.1f} us   {closed_loop(found['closed_loop'])}")
+    if "risk" in checks:
+        lines.append(
+            f"risk     mean and sigma of the return, worst error {checks['risk']['worst_error']:.1e} of their size"
+        )
     lines.append(f"results in {out}")
     if "onnx" in checks["runtimes"]:
         lines.append(f"next: python {out}/controller.py {out}/policy.onnx    where it will run; see docs/deploy.md")

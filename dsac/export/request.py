@@ -32,6 +32,7 @@ class Request:
     episodes: int = at_least(20, 0)
     rows: int = at_least(4096, 256)
     seed: int = at_least(1_000_000, 0)
+    risk: bool = False
 
     @property
     def formats(self) -> list[str]:
@@ -63,4 +64,7 @@ def parse(words: Sequence[str]) -> Request:
     values = read(Request, tree, "", problems)
     if problems:
         raise ConfigError(*problems)
-    return Request(**values)
+    request = Request(**values)
+    if request.risk and "onnx" not in request.formats:
+        raise ConfigError(f"risk=true writes risk.onnx beside policy.onnx, and format={request.format} has none")
+    return request

@@ -65,6 +65,14 @@ def onnx_runtime(path: Path, parity: ParitySet) -> Runtime:
     return Runtime("onnx", act, policy.parity_error, median_seconds(act, parity))
 
 
+def checked_risk(path: Path) -> dict[str, float]:
+    """What the controller's own checks of risk.onnx found. Raises ExportRefused."""
+    try:
+        return {"worst_error": controller.Risk(path).parity_error}
+    except controller.PolicyRefused as error:
+        raise ExportRefused(f"risk.onnx: {error}") from error
+
+
 def c_runtime(header: Path, parity: ParitySet, obs_abs_max: float, safe: SafeAction) -> Runtime:
     """policy.h, compiled here. Raises ExportRefused."""
     library = CLibrary(header, parity.obs.shape[1], parity.actions.shape[1])

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsac.algorithms.base import Algorithm
 from dsac.collection.worlds import make_worlds
+from dsac.config import load
 from dsac.evaluation.scoring import MOST_WORLDS, Score, worlds
-from dsac.export import c_header, controller, onnx_graph
+from dsac.export import c_header, controller, onnx_graph, risk
 from dsac.export.c_library import compiler
 from dsac.export.contract import (
     check_task,
@@ -27,6 +29,7 @@ from dsac.export.runtimes import (
     Runtime,
     c_runtime,
     check_closed_loop,
+    checked_risk,
     onnx_runtime,
     play,
     torch_runtime,
@@ -37,6 +40,7 @@ from dsac.nn.policy import Policy
 from dsac.persistence.atomic import publish, write_file
 from dsac.persistence.policies import read_policy
 from dsac.runs.saved_config import saved, saved_env
+from dsac.runs.saved_critics import critics_of
 from dsac.schema.files import make_folders, refuse_linked_folders, remove, sync
 from dsac.schema.safe_action import SafeAction, safe_action, safe_action_warning
 from envs.contract import VecEnv
@@ -60,11 +64,12 @@ def write_export(request: Request, named: Mapping[str, str], say: Callable[[str]
     if request.out is None:
         refuse_linked_folders(run)
     policy, manifest = read_policy(run, request.which, request.learner)
+    critics = critics_for(request, named, manifest["env_steps"]) if request.risk else None
     threads = None if request.episodes else 1  # without closed loops there is hardly anything to share out
     env = make_worlds(env_config, worlds(request.episodes or MOST_WORLDS), request.seed, "env", threads)
     try:
         with whole_folder(request.folder) as folder:
-            report = fill(folder, request, tree, policy, manifest, env, say)
+            report = fill(folder, request, tree, policy, manifest, critics, env, say)
     finally:
         env.close()
     warnings = [safe_action_warning(request.safe_action, env_config.name)]
@@ -78,6 +83,7 @@ def fill(
     tree: Mapping[str, Any],
     policy: Policy,
     manifest: Mapping[str, Any],
+    critics: Algorithm | None,
     env: VecEnv,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -95,8 +101,15 @@ def fill(
     origin = {"learner": request.learner, "which": request.which}
     facts = contract(Path(request.run), tree, manifest, origin, layers, env, limit, safe, found)
 
+    if critics is not None:
+        facts["risk"] = risk.risk_facts(critics)
+
     say("writing")
     files = {"parity.npz": parity.to_bytes()}
+    if critics is not None:
+        risks = risk.risk_parity(critics, parity.obs, parity.actions, request.seed)
+        files["risk.onnx"] = risk.write_risk(critics, limit, facts, request.batch == "dynamic")
+        files["risk-parity.npz"] = risks.to_bytes()
     if "onnx" in request.formats:
         files["policy.onnx"] = onnx_graph.write_onnx(layers, limit, safe, facts, request.batch == "dynamic")
         files["controller.py"] = Path(controller.__file__).read_bytes()
@@ -122,10 +135,19 @@ def fill(
         "rounding": parity.rounding,
         "episodes": request.episodes,
         "runtimes": {runtime.name: figures(runtime, returns.get(runtime.name)) for runtime in runtimes},
+        **({} if critics is None else {"risk": checked_risk(folder / "risk.onnx")}),
     }
     write_table(folder, facts, checks)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return {"contract": facts, "checks": checks, "bytes": sizes}
+
+
+def critics_for(request: Request, named: Mapping[str, str], env_steps: int) -> Algorithm:
+    """The critics of the policy. Raises ConfigError where they are not saved or learn no spread."""
+    run = Path(request.run)
+    algorithm = critics_of(run, load(saved(run, named)), request.which, request.learner, env_steps)
+    risk.critics_with_spread(algorithm)
+    return algorithm
 
 
 def open_runtime(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dsac.config import choices
 from dsac.errors import ConfigError, FileError
+from dsac.evaluation.calibration import TAGS
 from dsac.runs.metrics import SCORE, picked
 from dsac.runs.saved_config import saved
 from dsac.schema.files import read_json
@@ -34,13 +35,14 @@ SESSION = {
     "task?": TEXT, "git_revision?": TEXT, "device?": TEXT, "cpu?": TEXT, "cores?": NUMBER, "threads?": NUMBER,
     "ended?": {"exit_code": (int, None), "env_steps": int},
 }  # fmt: skip
-OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma")
+OF_CRITICS = ("mean", "return_mean", "return_deviation", "sigma", "covered")
 CRITICS = {
     "env_steps": int,
     "states": int,
     "samples": int,
     **{key: [float] for key in OF_CRITICS[:3]},
     "sigma?": [float],
+    "covered?": [float],
 }
 NEEDED = (
     "seed", "total_env_steps", "eval_every_env_steps", "eval.episodes", "env.name", "env.id", "env.backend",
@@ -113,15 +115,17 @@ def facts_of(folder: Path) -> tuple[dict[str, Any], int | None, float]:
     return facts, DEFECT if end["exit_code"] is None else end["exit_code"], float(end["env_steps"])
 
 
-def curves_of(path: Path) -> tuple[dict[str, Any], dict[str, float], float | None]:
-    """The evaluations in a metrics.csv, its rates, and the env steps at which it was frozen. Raises FileError."""
-    found = picked(path, (SCORE, FROZEN, *RATES.values()))
+def curves_of(path: Path) -> tuple[dict[str, Any], dict[str, float], float | None, dict[str, float]]:
+    """The evaluations in a metrics.csv, its rates, the env steps at which it was frozen, and the newest figures of its
+    critics. Raises FileError."""
+    found = picked(path, (SCORE, FROZEN, *RATES.values(), *TAGS.values()))
     curves: dict[str, Any] = dict(zip(CURVES, found[SCORE].T.copy(), strict=True))
     if problem := disordered(curves["env_steps"]):
         raise FileError(f"{path}: {problem}")
     rates = {key: statistics.median(found[tag][:, 3].tolist()) for key, tag in RATES.items() if len(found[tag])}
     frozen = found[FROZEN][found[FROZEN][:, 3] > 0]
-    return curves, rates, float(frozen[0, 0]) if len(frozen) else None
+    critics = {name: float(found[tag][-1, 3]) for name, tag in TAGS.items() if len(found[tag])}
+    return curves, rates, float(frozen[0, 0]) if len(frozen) else None, critics
 
 
 def disordered(env_steps: Array) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+from dsac.callbacks.calibration import Calibration
 from dsac.callbacks.checkpointer import Checkpointer
 from dsac.callbacks.divergence import DivergenceCheck
 from dsac.callbacks.evaluator import Evaluator, Histograms
@@ -138,6 +139,7 @@ class Session:
         if config.eval.video:
             film.check(envs_for_scores)
         check_settings(config, envs_for_scores.spec)
+        self.calibration = Calibration(config, self.trainer.algorithm) if config.eval.calibration else None
         return envs_for_scores
 
     def restore(self, saved: SavedState, facts: dict[str, Any]) -> None:
@@ -190,7 +192,9 @@ class Session:
         run, config, trainer = self.run, self.config, self.trainer
         logger = Logger(run, config, facts, self.bar, None if saved.state is None else saved.state["logger"])
         self.opened.callback(logger.close)
-        self.evaluator = Evaluator(run, envs_for_scores, config.eval.episodes, logger, config.eval.video, watchdog)
+        self.evaluator = Evaluator(
+            run, envs_for_scores, config.eval.episodes, logger, config.eval.video, watchdog, self.calibration
+        )
         if saved.state is not None:
             self.evaluator.load_state_dict(saved.state["evaluator"])
         exports = ExportOnNewBest(run, config)

@@ -70,6 +70,11 @@ class EvalConfig:
         kind=RECORD,
         help='film each new best policy into TensorBoard (needs the extra "video", and EGL or OSMesa)',
     )
+    calibration: bool = setting(
+        False, kind=RECORD, help="measure at each evaluation how true the critics are (docs/risk.md); it takes a while"
+    )
+    calibration_states: int = at_least(16, 2, kind=RECORD, help="states at which it is measured")
+    calibration_returns: int = at_least(64, 2, kind=RECORD, help="returns played from each of them")
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def render(
         profile=axis if found.profiles else "",
         together=tables.together([replace(row, label=full[row.label]) for row in found.overall]),
         critics=tables.critics([replace(row, label=full[row.label]) for row in critics]),
+        trained_critics=tables.critics_in_training(groups),
         critic_tasks=list(dict.fromkeys(row.env for row in critics)),
         facts=facts(groups),
         labels=labels,
