@@ -51,6 +51,7 @@ class EnvSpec(NamedTuple):
     action_names        A names, in order (actuator names for MuJoCo)
     reward_terms        K names of the parts of the reward that a Step carries for the logs
     max_episode_steps   where the clock ends an episode; None where there is no clock that the backend knows of
+    privileged_names    names of what the engine writes for a critic alone, beside the observation
     """
 
     id: str
@@ -63,6 +64,7 @@ class EnvSpec(NamedTuple):
     action_names: tuple[str, ...]
     reward_terms: tuple[str, ...]
     max_episode_steps: int | None = None
+    privileged_names: tuple[str, ...] = ()
 
     @property
     def longest_episode(self) -> int:

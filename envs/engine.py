@@ -17,8 +17,9 @@ import numpy as np
 from envs.contract import EnvironmentFault, FloatArray, NonFiniteAction, Step, UnsuitableEnvironment
 from envs.mujoco_facts import route_warnings_to_logging
 from envs.native import kernels
+from envs.native.exact_state import model_state, physics_state, restore_model, restore_physics
 from envs.native.libmujoco import in_flight
-from envs.native.physics import addresses_of, model_arrays, physics_arrays, shapes_of
+from envs.native.physics import Noise, addresses_of, model_arrays, physics_arrays, shapes_of
 from envs.native.pool_threads import PoolThreads
 from envs.native.thread_pool import new_pool
 from envs.native.worlds import Settings, Worlds, pack
@@ -27,7 +28,6 @@ from envs.task import Randomisation, Task
 from envs.task_checks import compiled, load_model, rehearse, rehearse_randomisation
 from envs.tasks import find_task
 
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 WARNINGS = tuple(mujoco.mjtWarning.__members__)[:-1]
 log = logging.getLogger("envs.engine")
 
@@ -101,14 +101,16 @@ class Engine:
             sensors=np.array([self.model.sensor(name).adr[0] for name in task.sensors], dtype=np.int64),
             low=low,
             high=high,
-            memory=np.zeros((count, task.memory)),
+            state=np.zeros((count, len(task.state))),
             generators=np.zeros((count, 4), dtype=np.uint64),
             episode_step=np.zeros(count, dtype=np.int64),
             last_obs=np.zeros((count, spec.obs_dim), dtype=np.float32),
-            uniform=np.zeros((count, task.uniform)),
-            normal=np.zeros((count, task.normal)),
-            model_uniform=np.zeros((count, randomise.uniform)),
-            model_normal=np.zeros((count, randomise.normal)),
+            privileged=np.zeros((count, len(spec.privileged_names)), dtype=np.float32),
+            next_privileged=np.zeros((count, len(spec.privileged_names)), dtype=np.float32),
+            reset_noise=Noise(np.zeros((count, task.uniform)), np.zeros((count, task.normal))),
+            step_noise=Noise(np.zeros((count, task.step_uniform)), np.zeros((count, task.step_normal))),
+            model_noise=Noise(np.zeros((count, randomise.uniform)), np.zeros((count, randomise.normal))),
+            task_action=np.zeros((count, spec.action_dim)),
             warnings=np.zeros((count, len(WARNINGS)), dtype=np.int64),
             in_flight=in_flight.table(self, self.threads),
             pool=new_pool(),
@@ -132,6 +134,10 @@ class Engine:
     def observe(self) -> FloatArray:
         """What to act on now, (N, O): after a reset, a step or a load."""
         return self._worlds.last_obs.copy()
+
+    def privileged(self) -> tuple[FloatArray, FloatArray]:
+        """For a critic alone, (N, P) each: beside observe(), and beside the next_obs of the newest step."""
+        return self._worlds.privileged.copy(), self._worlds.next_privileged.copy()
 
     def step(self, action: FloatArray) -> Step:
         """Apply actions (N, A), as envs.contract.VecEnv says; raises EnvironmentFault."""
@@ -207,7 +213,7 @@ class Engine:
         return self.datas[world].qpos.copy(), self.datas[world].qvel.copy()
 
     def set_state(self, world: int, qpos: Sequence[float], qvel: Sequence[float]) -> FloatArray:
-        """Start a new episode in one world from qpos (nq,) and qvel (nv,); returns its obs (O,)."""
+        """Start a new episode in one world from qpos (nq,) and qvel (nv,), its task's state at 0; returns its obs."""
         data = self.datas[world]
         mujoco.mj_resetData(self.models[world], data)
         data.qpos[:], data.qvel[:] = qpos, qvel
@@ -216,65 +222,59 @@ class Engine:
         return self._worlds.last_obs[world].copy()
 
     def fork(self, source: int, targets: Sequence[int]) -> FloatArray:
-        """Copy one world's state, clock and model into others, which keep their generators; returns its obs (O,)."""
-        state = self._physics_state(source)
+        """Copy one world's state, clock and model into others, which keep their generators; returns its obs (O,).
+
+        So they stay alike until noise is drawn: at the next reset, or the next step where the task asks for noise then.
+        """
+        state, worlds = self._physics_state(source), self._worlds
         for target in targets:
             if self._randomised:
-                self._restore_model(target, [array.copy() for array in model_arrays(self.models[source])])
-            self._restore_physics(target, state)
-            for array in (self._worlds.memory, self._worlds.episode_step, self._worlds.last_obs):
+                restore_model(self.models[target], self.datas[target], model_state(self.models[source]))
+            restore_physics(self.models[target], self.datas[target], state)
+            for array in (worlds.state, worlds.episode_step, worlds.last_obs, worlds.privileged):
                 array[target] = array[source]
-        return self._worlds.last_obs[source].copy()
+        return worlds.last_obs[source].copy()
 
     def _physics_state(self, world: int) -> np.ndarray:
-        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
-        mujoco.mj_getState(self.models[world], self.datas[world], state, STATE)
-        return state
-
-    def _restore_physics(self, world: int, state: np.ndarray) -> None:
-        model, data = self.models[world], self.datas[world]
-        mujoco.mj_setState(model, data, state, STATE)
-        # The forward pass derives positions and forces for whoever looks, and spoils the warm start.
-        mujoco.mj_forward(model, data)
-        mujoco.mj_setState(model, data, state, STATE)
-
-    def _restore_model(self, world: int, saved: Sequence[np.ndarray]) -> None:
-        for array, value in zip(model_arrays(self.models[world]), saved, strict=True):
-            array[:] = value
-        mujoco.mj_setConst(self.models[world], self.datas[world])
+        return physics_state(self.models[world], self.datas[world], with_derived=self.task.actuate is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next step depends on; stepping on from it is bit-identical."""
+        """Everything the next step depends on, `memory` the task's state; stepping on from it is bit-identical."""
         worlds = self._worlds
         state: dict[str, Any] = {
             "task": self.spec.id,
             "physics": np.stack([self._physics_state(world) for world in range(self.num_envs)]),
-            "memory": worlds.memory.copy(),
+            "memory": worlds.state.copy(),
             "generators": worlds.generators.copy(),
             "episode_step": worlds.episode_step.copy(),
             "obs": worlds.last_obs.copy(),
             "warnings": worlds.warnings.copy(),
             "invalid_steps": self.invalid_steps.copy(),
         }
+        if self.spec.privileged_names:
+            state["privileged"] = worlds.privileged.copy()
         if self._randomised:
-            state["models"] = [[array.copy() for array in model_arrays(model)] for model in self.models]
+            state["models"] = [model_state(model) for model in self.models]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state_dict of the same task and number of worlds; raises EnvironmentFault otherwise."""
-        size = (self.num_envs, mujoco.mj_stateSize(self.model, STATE))
-        found = (state["task"], state["physics"].shape, "models" in state)
-        if found != (self.spec.id, size, self._randomised):
+        sizes = self._physics_state(0).size, self._worlds.state.shape[1]
+        found = (state["task"], state["physics"].shape, state["memory"].shape, "models" in state)
+        expected = (self.spec.id, *((self.num_envs, size) for size in sizes), self._randomised)
+        if found != expected:
             raise EnvironmentFault(
-                f"{self.spec.id}: the saved state (task, shape, randomised) is {found}, "
-                f"not {(self.spec.id, size, self._randomised)}"
+                f"{self.spec.id}: the saved state (task, simulator, task's own state, randomised) is {found}, "
+                f"not {expected}"
             )
         for world in range(self.num_envs):
             if self._randomised:
-                self._restore_model(world, state["models"][world])
-            self._restore_physics(world, state["physics"][world])
+                restore_model(self.models[world], self.datas[world], state["models"][world])
+            restore_physics(self.models[world], self.datas[world], state["physics"][world])
         worlds = self._worlds
-        worlds.memory[:], worlds.generators[:] = state["memory"], state["generators"]
+        worlds.state[:], worlds.generators[:] = state["memory"], state["generators"]
+        if self.spec.privileged_names:
+            worlds.privileged[:] = state["privileged"]
         worlds.episode_step[:], worlds.last_obs[:] = state["episode_step"], state["obs"]
         worlds.warnings[:] = state["warnings"]
         self.invalid_steps[:] = state["invalid_steps"]

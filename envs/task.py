@@ -1,4 +1,10 @@
-"""What a task file says: a robot's model, and five small functions over plain rows of numbers.
+"""What a task file says: a robot's model, and small functions over plain rows of numbers.
+
+An episode begins with state at 0: reset, MuJoCo's forward pass, command, observe, privileged.
+Each env step: actuate and mj_step, frame_skip times; reward, terminated, command, observe, privileged.
+
+So the policy observes what `command` has just chosen, and reward judges the step by what the policy observed. Each
+function may write into state, which is saved, restored and forked with the simulator.
 
 The functions keep to a scalar subset of Python (see envs/task_checks.py): loops over range, arithmetic, `math`, and
 functions marked with @helper. They are compiled for the processor today and can be for a GPU later.
@@ -21,19 +27,31 @@ helper = register_jitable
 class Randomisation(NamedTuple):
     """A change of the model in each world at each reset, for domain randomisation.
 
-    change           (model, nominal, uniform, normal): writes into model (envs.native.physics.Model), which still holds
-                     what the last reset made of it, from the unchanged nominal and noise uniform in [0, 1), (U,), and
-                     normal, (V,)
-    uniform, normal  U, V
+    change           (model, nominal, noise): writes into model (envs.native.physics.Model), which still holds what the
+                     last reset made of it, from the unchanged nominal
+    uniform, normal  how many numbers noise.uniform and noise.normal hold
     """
 
-    change: Callable[[Any, Any, Any, Any], None]
+    change: Callable[[Any, Any, Any], None]
     uniform: int = 0
     normal: int = 0
 
 
+class Action(NamedTuple):
+    """One entry of the actions of a task that has `actuate`: its name, with its unit in brackets, and its limits."""
+
+    name: str
+    low: float
+    high: float
+
+
 class Task(NamedTuple):
-    """One task for one robot. O observation entries, K reward terms, M remembered numbers, U and V noise numbers.
+    """One task for one robot. O observation entries, A actions, K reward terms, M entries of state.
+
+    physics is an envs.native.physics.Physics, state a row (M,) of float64. noise has two rows from the env's own
+    generator: noise.uniform in [0, 1), and noise.normal with mean 0 and deviation 1. They hold `uniform` and `normal`
+    numbers for reset, and `step_uniform` and `step_normal` for the others, drawn anew at each step. Only observe and
+    reward must be there.
 
     id                   name with version, "HalfCheetah-v5"
     xml                  path of the MJCF file; None where the user names it
@@ -41,14 +59,22 @@ class Task(NamedTuple):
     max_episode_steps    actions after which the clock truncates an episode
     observation_names    model -> the O names of the observation's entries, in order
     reward_terms         K names of the parts of the reward
-    reset                (physics, uniform, normal): writes physics.qpos and physics.qvel, which hold the model's own
-                         initial state, from noise uniform in [0, 1), (U,), and normal, (V,)
-    observe              (physics, observation): writes all of observation, (O,) float32
-    reward               (physics, memory, terms) -> reward; writes its parts into terms, (K,) float32
-    terminated           (physics) -> bool, the task ended; None: it never does
-    remember             (physics, memory): writes what reward needs to know of the state before the action
-    memory, uniform, normal            M, U, V
-    bodies, sites, sensors             names that the functions use, as physics.bodies[0], ...
+    observe              (physics, state, noise, observation): writes all of observation, (O,) float32
+    reward               (physics, state, terms) -> reward; writes its parts into terms, (K,) float32
+    terminated           (physics, state) -> bool, the task ended; None: it never does
+    reset                (physics, state, noise): writes physics.qpos and physics.qvel, which hold the model's own
+                         initial state
+    command              (physics, state, noise): writes what holds until the next step: commands, the phase of a gait,
+                         the place that the reward is measured from, a push in physics.qvel or physics.xfrc_applied
+    actuate              (physics, state, action, noise): writes physics.ctrl from action, (A,), in the units and limits
+                         of `actions`; runs before every substep, so a PD loop closes every physics.timestep seconds;
+                         None: the action is the ctrl
+    privileged           (physics, state, observation): writes what the critic alone sees, an entry for each of
+                         privileged_names, float32
+    state                M names of the entries of state, each with its unit in brackets
+    actions              the A actions that actuate takes; empty: one for each actuator, with its name and ctrlrange
+    uniform, normal, step_uniform, step_normal    how many numbers of noise, as above
+    bodies, sites, sensors                        names that the functions use, as physics.bodies[0], ...
     actuators            names of all actuators in the order that the functions expect; empty: as in the model
     contact_forces       fill physics.cfrc_ext after each step (costs a pass over the bodies)
     randomisation        how the model may differ by world and episode where that is asked for; None: it may not
@@ -60,14 +86,20 @@ class Task(NamedTuple):
     max_episode_steps: int
     observation_names: Callable[[mujoco.MjModel], list[str]]
     reward_terms: tuple[str, ...]
-    reset: Callable[[Any, Any, Any], None]
-    observe: Callable[[Any, Any], None]
+    observe: Callable[[Any, Any, Any, Any], None]
     reward: Callable[[Any, Any, Any], float]
-    terminated: Callable[[Any], bool] | None = None
-    remember: Callable[[Any, Any], None] | None = None
-    memory: int = 0
+    terminated: Callable[[Any, Any], bool] | None = None
+    reset: Callable[[Any, Any, Any], None] | None = None
+    command: Callable[[Any, Any, Any], None] | None = None
+    actuate: Callable[[Any, Any, Any, Any], None] | None = None
+    privileged: Callable[[Any, Any, Any], None] | None = None
+    privileged_names: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
     uniform: int = 0
     normal: int = 0
+    step_uniform: int = 0
+    step_normal: int = 0
     actuators: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()

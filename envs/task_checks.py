@@ -11,10 +11,10 @@ import difflib
 import functools
 import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import mujoco
 import numpy as np
@@ -25,7 +25,7 @@ from envs.contract import EnvironmentFault, EnvSpec, UnsuitableEnvironment, refu
 from envs.mujoco_facts import actuator_names
 from envs.native import worlds
 from envs.native.compile_cache import callback
-from envs.native.physics import Model, Physics, model_arrays, physics_arrays
+from envs.native.physics import Model, Noise, Physics, model_arrays, physics_arrays
 from envs.task import Randomisation, Task
 
 _BUILTINS = {"range", "len", "min", "max", "abs", "float", "int", "bool"}
@@ -52,10 +52,28 @@ _REFUSED: dict[type[ast.AST], str] = {
 }
 
 
+# Words of task files as they were before tasks had a state.
+_MENDED = {"uniform": "noise.uniform", "normal": "noise.normal", "memory": "state"}
+
+
 def functions_of(task: Task) -> dict[str, FunctionType]:
     """The functions that a task defines, by the name of their field."""
-    names = ("reset", "observe", "reward", "terminated", "remember")
-    return {name: function for name in names if (function := getattr(task, name)) is not None}
+    return {name: function for name in worlds.ARGUMENTS if (function := getattr(task, name, None)) is not None}
+
+
+def refuse_arguments(functions: Mapping[str, FunctionType]) -> None:
+    """Raise EnvironmentFault where the arguments of a function are not those of its field; "_noise" is noise unused."""
+    wrong, old = [], set()
+    for name, function in functions.items():
+        code, expected = function.__code__, worlds.ARGUMENTS[name]
+        found = code.co_varnames[: code.co_argcount]
+        if tuple(argument.lstrip("_") for argument in found) != expected:
+            right = f"def {function.__name__}({', '.join(expected)})"
+            wrong.append(f"{_place(function)}: {name} takes other arguments than ({', '.join(found)}): write {right}")
+            old |= _MENDED.keys() & {*found}
+    if wrong:
+        mended = [f"{word} is now {_MENDED[word]}" for word in sorted(old)]
+        raise EnvironmentFault("; ".join(wrong + mended))
 
 
 def lint(functions: Iterable[Callable[..., Any]]) -> list[str]:
@@ -113,10 +131,9 @@ def load_model(task: Task, xml: str | None) -> mujoco.MjModel:
     ):
         wanted = {"actuator": task.actuators, "body": task.bodies, "site": task.sites, "sensor": task.sensors}[kind]
         _check_names(task, str(path), kind, wanted, [getattr(model, kind)(index).name for index in range(count)])
-    free = [
-        model.actuator(index).name or str(index) for index in range(model.nu) if not model.actuator_ctrllimited[index]
-    ]
-    if free or not model.nu:
+    names = [model.actuator(index).name or str(index) for index in range(model.nu)]
+    free = [name for name, limited in zip(names, model.actuator_ctrllimited, strict=True) if not limited]
+    if (free and not task.actions) or not model.nu:
         raise UnsuitableEnvironment(
             f"{task.id}: {path} "
             + (f"gives no ctrlrange to the actuators {free}" if free else "has no actuator")
@@ -147,8 +164,12 @@ def _line_naming(task: Task, name: str) -> str:
 
 def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
     """Run a task's functions once as plain Python; returns its EnvSpec. EnvironmentFault names file and line."""
+    refuse_arguments(functions_of(task))
     if outside := lint(functions_of(task).values()):
         raise EnvironmentFault("\n".join(outside))
+    for names, function in (("actions", "actuate"), ("privileged_names", "privileged")):
+        if getattr(task, names) and getattr(task, function) is None:
+            raise EnvironmentFault(f"{task.id}: the task has {names} but no {function}: add one, or leave {names} out")
     names = task.observation_names(model)
     dt = float(model.opt.timestep) * task.frame_skip
     physics = Physics(
@@ -161,36 +182,59 @@ def rehearse(task: Task, model: mujoco.MjModel, data: mujoco.MjData) -> EnvSpec:
     )
     observation = np.full(len(names), np.nan, dtype=np.float32)
     terms = np.full(len(task.reward_terms), np.nan, dtype=np.float32)
-    memory = np.full(task.memory, np.nan)
+    privileged = np.full(len(task.privileged_names), np.nan, dtype=np.float32)
+    state, noise = np.zeros(len(task.state)), _middling(task.step_uniform, task.step_normal)
+    action_names, limits = _actions(task, model)
     mujoco.mj_resetData(model, data)
-    _run(task.reset, physics, np.full(task.uniform, 0.5), np.zeros(task.normal))
+    _run(task.reset, physics, state, _middling(task.uniform, task.normal))
     mujoco.mj_forward(model, data)
-    if task.remember is not None:
-        _run(task.remember, physics, memory)
-    _run(task.observe, physics, observation)
-    _refuse_unwritten(task.observe, "observation", observation, names)
-    if np.isnan(memory).any():
-        raise EnvironmentFault(f"{_place(task.remember)}: remember leaves {np.isnan(memory).sum()} of memory unwritten")
-    reward = _run(task.reward, physics, memory, terms)
-    _refuse_unwritten(task.reward, "terms", terms, list(task.reward_terms))
-    if not isinstance(reward, int | float | np.floating | np.integer):
-        raise EnvironmentFault(f"{_place(task.reward)}: reward returns {reward!r}, not a number")
-    if task.terminated is not None:
-        _run(task.terminated, physics)
+    for _ in range(2):  # what runs at the start of an episode alone, then what runs later
+        _run(task.command, physics, state, noise)
+        _run(task.observe, physics, state, noise, observation)
+        _refuse_unwritten(task.observe, "observation", observation, names)
+        _run(task.privileged, physics, state, privileged)
+        _refuse_unwritten(task.privileged, "observation", privileged, list(task.privileged_names))
+        if task.actuate is not None:
+            data.ctrl[:] = np.nan
+            _run(task.actuate, physics, state, limits.mean(axis=1, dtype=np.float64), noise)
+            _refuse_unwritten(task.actuate, "physics.ctrl", data.ctrl, list(actuator_names(model)))
+        reward = _run(task.reward, physics, state, terms)
+        _refuse_unwritten(task.reward, "terms", terms, list(task.reward_terms))
+        if not isinstance(reward, int | float | np.floating | np.integer):
+            raise EnvironmentFault(f"{_place(task.reward)}: reward returns {reward!r}, not a number")
+        _run(task.terminated, physics, state)
     mujoco.mj_resetData(model, data)
-    limits = model.actuator_ctrlrange.astype(np.float32)
-    refuse_limits(task.id, actuator_names(model), limits[:, 0], limits[:, 1])
+    refuse_limits(task.id, action_names, limits[:, 0], limits[:, 1])
     return EnvSpec(
         id=task.id,
         obs_dim=len(names),
-        action_dim=model.nu,
+        action_dim=len(action_names),
         action_low=limits[:, 0].copy(),
         action_high=limits[:, 1].copy(),
         dt=dt,
         obs_names=tuple(names),
-        action_names=actuator_names(model),
+        action_names=action_names,
         reward_terms=task.reward_terms,
+        privileged_names=task.privileged_names,
     )
+
+
+def _actions(task: Task, model: mujoco.MjModel) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of a task's actions and their limits, (A, 2) float32."""
+    if not task.actions:
+        return actuator_names(model), model.actuator_ctrlrange.astype(np.float32)
+    for action in task.actions:
+        if not action.low < action.high:
+            raise EnvironmentFault(
+                f"{_line_naming(task, action.name)}: the limits of action {action.name!r} are {action.low:g} to "
+                f"{action.high:g}: give the lower one first"
+            )
+    limits = np.array([(action.low, action.high) for action in task.actions], dtype=np.float32)
+    return tuple(action.name for action in task.actions), limits
+
+
+def _middling(uniform: int, normal: int) -> Noise:
+    return Noise(np.full(uniform, 0.5), np.zeros(normal))
 
 
 def _place(function: Any) -> str:
@@ -207,6 +251,8 @@ def _refuse_unwritten(function: Any, what: str, row: np.ndarray, names: list[str
 
 
 def _run(function: Any, *arguments: Any) -> Any:
+    if function is None:
+        return None
     try:
         with np.errstate(all="ignore"):
             return function(*arguments)
@@ -214,28 +260,28 @@ def _run(function: Any, *arguments: Any) -> Any:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if frame.filename == function.__code__.co_filename]
         frame = (own or frames)[-1]
-        sizes = ", ".join(f"{np.shape(row)[0]} numbers" for row in arguments[1:])
+        given = ", ".join(_sizes(function.__code__.co_varnames, arguments))
         raise EnvironmentFault(
-            f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error} (in {function.__name__}"
-            f"{', given ' + sizes if sizes else ''})\n    {frame.line}"
+            f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error} (in {function.__name__}, given {given})"
+            f"\n    {frame.line}"
         ) from error
+
+
+def _sizes(names: Iterable[str], arguments: Iterable[Any]) -> Iterator[str]:
+    for name, value in zip(names, arguments, strict=False):
+        if isinstance(value, np.ndarray):
+            yield f"{name} of {len(value)}"
+        elif isinstance(value, Noise):
+            yield from _sizes((f"{name}.uniform", f"{name}.normal"), value)
 
 
 def compiled(task: Task, randomise: Randomisation | None) -> worlds.Functions:
     """The task's functions compiled; numba's errors become an EnvironmentFault with file and line."""
-    signatures = {
-        "reset": worlds.RESET,
-        "observe": worlds.OBSERVE,
-        "reward": worlds.REWARD,
-        "terminated": worlds.TERMINATED,
-        "remember": worlds.REMEMBER,
-        "randomise": worlds.RANDOMISE,
-    }
     functions: dict[str, Any] = dict(functions_of(task))
     if randomise is not None:
         functions["randomise"] = randomise.change
-    compiled_functions = {name: _compile(function, signatures[name]) for name, function in functions.items()}
-    return worlds.Functions(*(getattr(compiled_functions.get(name), "address", 0) for name in signatures))
+    addresses = {name: _compile(function, worlds.SIGNATURES[name]).address for name, function in functions.items()}
+    return worlds.Functions(**{name: addresses.get(name, 0) for name in worlds.Functions._fields})
 
 
 # Kept for good, as the kernels hold bare addresses.
@@ -261,13 +307,9 @@ def _reason(text: str) -> str:
 
 def rehearse_randomisation(randomise: Randomisation, model: mujoco.MjModel) -> None:
     """Run a randomising function once as plain Python on copies. EnvironmentFault names file and line."""
+    refuse_arguments({"randomise": cast("FunctionType", randomise.change)})
     if outside := lint([randomise.change]):
         raise EnvironmentFault("\n".join(outside))
     changed = Model(*(array.copy() for array in model_arrays(model)))
-    _run(
-        randomise.change,
-        changed,
-        Model(*model_arrays(model)),
-        np.full(randomise.uniform, 0.5),
-        np.zeros(randomise.normal),
-    )
+    noise = _middling(randomise.uniform, randomise.normal)
+    _run(randomise.change, changed, Model(*model_arrays(model)), noise)

@@ -18,7 +18,7 @@ import pytest
 import envs
 from envs.contract import EnvironmentFault, Step
 from envs.engine import Engine, make
-from envs.native.kernels import draw
+from envs.native.noise import draw
 from envs.task import Randomisation
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +213,7 @@ print("survived")
 
 def test_a_fatal_error_of_mujoco_ends_the_process_and_names_the_world(tmp_path: Path) -> None:
     """Catches exit(1) from a worker thread, a lost message and a log file in the user's folder."""
-    code = FATAL.format(randomise="Randomisation(change=lambda model, nominal, uniform, normal: None)")
+    code = FATAL.format(randomise="Randomisation(change=lambda model, nominal, noise: None)")
     script = tmp_path / "fatal.py"
     script.write_text("from envs.task import Randomisation\n" + code.replace("lambda", "lambda"))
     answer = subprocess.run(
@@ -276,11 +276,11 @@ def test_memory_does_not_grow() -> None:
     assert resident_bytes() - before < 1_000_000
 
 
-def heavier(model: Any, nominal: Any, uniform: Any, normal: Any) -> None:
+def heavier(model: Any, nominal: Any, noise: Any) -> None:
     for body in range(1, model.body_mass.shape[0]):
-        model.body_mass[body] = nominal.body_mass[body] * (0.5 + uniform[0])
-    model.geom_friction[0, 0] = nominal.geom_friction[0, 0] * (0.5 + uniform[1])
-    model.gravity[2] = nominal.gravity[2] + 0.1 * normal[0]
+        model.body_mass[body] = nominal.body_mass[body] * (0.5 + noise.uniform[0])
+    model.geom_friction[0, 0] = nominal.geom_friction[0, 0] * (0.5 + noise.uniform[1])
+    model.gravity[2] = nominal.gravity[2] + 0.1 * noise.normal[0]
 
 
 def test_worlds_can_hold_models_of_their_own() -> None:

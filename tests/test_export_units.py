@@ -7,6 +7,7 @@ import pytest
 
 import envs
 from dsac.export.units import action_semantics, in_words, obs_units
+from envs.mujoco_facts import actuator_names
 
 MODEL = """
 <mujoco>
@@ -30,7 +31,8 @@ MODEL = """
 
 def test_what_actuators_do():
     """Catches a servo that is taken for a motor, a gear that is left out, and a guess where the model does not tell."""
-    told = [in_words(meaning) for meaning in action_semantics(mujoco.MjModel.from_xml_string(MODEL), 6)]
+    model = mujoco.MjModel.from_xml_string(MODEL)
+    told = [in_words(meaning) for meaning in action_semantics(model, actuator_names(model))]
     assert told == [
         "torque of joint elbow, 30 Nm per unit",
         "force of joint rail, -2 N per unit",
@@ -39,7 +41,9 @@ def test_what_actuators_do():
         "as the task defines it",
         "as the task defines it",
     ]
-    assert [meaning["kind"] for meaning in action_semantics(None, 2)] == ["as the task defines it"] * 2
+    for other in (None, model):  # no model, and a task that takes other actions than its actuators
+        kinds = [meaning["kind"] for meaning in action_semantics(other, ["target (rad)"] * 6)]
+        assert kinds == ["as the task defines it"] * 6
 
 
 @pytest.mark.parametrize("task", envs.TASKS)

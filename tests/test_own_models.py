@@ -15,14 +15,14 @@ from envs.contract import EnvironmentFault, UnsuitableEnvironment
 TASK = """
 from envs.task import Task
 
-def reset(physics, uniform, normal):
-    physics.qpos[0] += 0.01 * normal[0]
+def reset(physics, state, noise):
+    physics.qpos[0] += 0.01 * noise.normal[0]
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     observation[0] = physics.qpos[0]
     observation[1] = physics.qvel[0]
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     return -physics.ctrl[0] ** 2
 
 TASK = Task(

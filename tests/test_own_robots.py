@@ -20,7 +20,7 @@ from envs.contract import EnvironmentFault, UnsuitableEnvironment
 from envs.engine import Engine
 from envs.native.compile_cache import callback, fingerprint
 from envs.native.physics import PHYSICS_ARRAYS
-from envs.native.worlds import REWARD
+from envs.native.worlds import SIGNATURES
 from envs.task_checks import functions_of, lint
 from envs.tasks import MODULES, find_task
 
@@ -43,13 +43,13 @@ from envs.task import Task, entry_names, helper, write_row
 {imports}
 WEIGHT = 1.0
 
-def reset(physics, uniform, normal):
-    physics.qpos[0] = uniform[0]
+def reset(physics, state, noise):
+    physics.qpos[0] = noise.uniform[0]
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     write_row(physics.qvel, 0, observation, write_row(physics.qpos, 0, observation, 0))
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     terms[0] = WEIGHT
     return {reward}
 
@@ -141,6 +141,7 @@ def test_a_task_sees_what_the_bindings_see(folder: Path) -> None:
             "cinert",
             "cvel",
             "cfrc_ext",
+            "xfrc_applied",
             "site_xpos",
             "geom_xpos",
             "mocap_pos",
@@ -156,16 +157,16 @@ def copy_all(values, target, start):
     for index in range(values.shape[0]):
         start = write_row(values[index], 0, target, start)
     return start
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for index in range(physics.qvel.shape[0]):
-        physics.qvel[index] = uniform[index]
-def observe(physics, observation):
+        physics.qvel[index] = noise.uniform[index]
+def observe(physics, state, noise, observation):
     entry = 0
 {lines}
     observation[entry] = physics.bodies[0]
     observation[entry + 1] = physics.dt
     observation[entry + 2] = physics.timestep
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     return 0.0
 TASK = Task(id="All-v0", xml=None, frame_skip=3, max_episode_steps=9, reward_terms=(), reset=reset, observe=observe,
     reward=reward, uniform=3, bodies=("load",), contact_forces=True,
@@ -217,7 +218,7 @@ def test_an_unchanged_task_is_not_compiled_again(folder: Path) -> None:
     build(folder, name)
     again = reimported(name).TASK
     assert fingerprint(again.reward) == fingerprint(task.reward)
-    assert callback(again.reward, REWARD).cache_hits == 1
+    assert callback(again.reward, SIGNATURES["reward"]).cache_hits == 1
 
 
 COLD_START = """
@@ -229,7 +230,7 @@ import numpy as np
 engine = envs.make("Hopper", 2, 0)
 for _ in range(20):
     step = engine.step(np.full((2, 3), 0.3, dtype=np.float32))
-hits = callback(engine.task.reward, envs.native.worlds.REWARD).cache_hits
+hits = callback(engine.task.reward, envs.native.worlds.SIGNATURES["reward"]).cache_hits
 print(step.obs.tobytes().hex(), hits)
 """
 

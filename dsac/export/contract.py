@@ -100,7 +100,7 @@ def contract(  # one line a field; docs/deploy.md explains each
             "head": layers.head,
         },
         "action_names": list(spec.action_names),
-        "action_semantics": action_semantics(model, spec.action_dim),
+        "action_semantics": action_semantics(model, spec.action_names),
         "action_low": low.tolist(),
         "action_high": high.tolist(),
         "action_scale": ((high - low) / 2).tolist(),

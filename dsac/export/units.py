@@ -9,6 +9,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from envs.mujoco_facts import actuator_names
+
 POSITION = {"FREE": ("m", "m", "m", "1", "1", "1", "1"), "BALL": ("1",) * 4, "SLIDE": ("m",), "HINGE": ("rad",)}
 VELOCITY = {"FREE": ("m/s",) * 3 + ("rad/s",) * 3, "BALL": ("rad/s",) * 3, "SLIDE": ("m/s",), "HINGE": ("rad/s",)}
 FORCE = {"FREE": ("N",) * 3 + ("Nm",) * 3, "BALL": ("Nm",) * 3, "SLIDE": ("N",), "HINGE": ("Nm",)}
@@ -45,11 +47,11 @@ def unit_of(name: str, of_joints: dict[str, tuple[str, ...]]) -> str | None:
     return units[int(index)] if index.isdigit() and int(index) < len(units) else None
 
 
-def action_semantics(model: mujoco.MjModel | None, actions: int) -> list[Meaning]:
-    """What each action does, from the actuators' gains."""
-    if model is None or model.nu != actions:
-        return [AS_DEFINED] * actions
-    return [meaning(model, index) for index in range(actions)]
+def action_semantics(model: mujoco.MjModel | None, names: Sequence[str]) -> list[Meaning]:
+    """What each action does, from the gains of the actuators of these names; a task may take other actions."""
+    if model is None or actuator_names(model) != tuple(names):
+        return [AS_DEFINED] * len(names)
+    return [meaning(model, index) for index in range(model.nu)]
 
 
 def meaning(model: mujoco.MjModel, index: int) -> Meaning:

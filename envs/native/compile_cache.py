@@ -34,6 +34,7 @@ _ENGINE_FILES = (
     "thread_pool.py",
     "kernels.py",
     "libmujoco.py",
+    "noise.py",
     "physics.py",
     "../task.py",
     "worlds.py",

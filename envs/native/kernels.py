@@ -20,6 +20,7 @@ from envs.native.libmujoco import (
     thread_identity,
     warning_counters,
 )
+from envs.native.noise import drawn
 from envs.native.physics import model_at, physics_at
 from envs.native.thread_pool import (
     NEXT_WORLD,
@@ -37,52 +38,20 @@ from envs.native.worlds import (
     FLOAT_TABLE,
     FUNCTIONS_TYPE,
     LONGS,
-    OBSERVE,
     PACKED,
-    RANDOMISE,
-    REMEMBER,
-    RESET,
-    REWARD,
     SETTINGS_TYPE,
+    SIGNATURES,
     STEP_TYPE,
-    TERMINATED,
     unpack,
 )
 
 NOTHING = -1
 
 
-_call_reset, _call_observe, _call_reward = calling(RESET), calling(OBSERVE), calling(REWARD)
-_call_terminated, _call_remember, _call_randomise = calling(TERMINATED), calling(REMEMBER), calling(RANDOMISE)
-
-
-@njit
-def _rotated(value, distance):
-    return (value << np.uint64(distance)) | (value >> np.uint64(64 - distance))
-
-
-@njit
-def draw(state):
-    """The next number of xoshiro256++ (Blackman and Vigna 2019), uniform in [0, 1) with 53 bits; state (4,) uint64."""
-    result = _rotated(state[0] + state[3], 23) + state[0]
-    shifted = state[1] << np.uint64(17)
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = _rotated(state[3], 45)
-    return np.float64(result >> np.uint64(11)) * 2.0**-53
-
-
-@njit
-def fill_noise(state, uniform, normal):
-    """Fill a row with uniform numbers and a row with normal ones, by the transform of Box and Muller."""
-    for index in range(uniform.shape[0]):
-        uniform[index] = draw(state)
-    for index in range(normal.shape[0]):
-        radius = math.sqrt(-2.0 * math.log(1.0 - draw(state)))
-        normal[index] = radius * math.cos(2.0 * math.pi * draw(state))
+_call_reset, _call_command = calling(SIGNATURES["reset"]), calling(SIGNATURES["command"])
+_call_actuate, _call_observe = calling(SIGNATURES["actuate"]), calling(SIGNATURES["observe"])
+_call_privileged, _call_reward = calling(SIGNATURES["privileged"]), calling(SIGNATURES["reward"])
+_call_terminated, _call_randomise = calling(SIGNATURES["terminated"]), calling(SIGNATURES["randomise"])
 
 
 @njit
@@ -95,13 +64,22 @@ def physics_of(worlds, settings, world):
 
 
 @njit
+def look(worlds, functions, world, physics, noise, obs, privileged):
+    """Let the task choose what holds until the next step, then write obs (O,) and privileged (P,)."""
+    state = worlds.state[world]
+    if functions.command != 0:
+        _call_command(functions.command, (physics, state, noise))
+    _call_observe(functions.observe, (physics, state, noise, obs))
+    if functions.privileged != 0:
+        _call_privileged(functions.privileged, (physics, state, privileged))
+
+
+@njit
 def after_step(worlds, settings, functions, world, obs):
     """Derive everything from a world's qpos and qvel as the first state of an episode; writes obs (O,)."""
     mj_forward(pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1]))
-    physics = physics_of(worlds, settings, world)
-    _call_observe(functions.observe, (physics, obs))
-    if functions.remember != 0:
-        _call_remember(functions.remember, (physics, worlds.memory[world]))
+    physics, noise = physics_of(worlds, settings, world), drawn(worlds.generators[world], worlds.step_noise, world)
+    look(worlds, functions, world, physics, noise, obs, worlds.privileged[world])
     worlds.episode_step[world] = 0
     for entry in range(obs.shape[0]):
         if not math.isfinite(obs[entry]):
@@ -112,18 +90,18 @@ def after_step(worlds, settings, functions, world, obs):
 def begin_episode(worlds, settings, functions, world, obs):
     """Start an episode in a world from its generator; writes obs (O,)."""
     model, data = pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1])
-    state = worlds.generators[world]
     if functions.randomise != 0:
-        fill_noise(state, worlds.model_uniform[world], worlds.model_normal[world])
         changed = model_at(worlds.model_addresses[world], worlds.model_shapes)
         nominal = model_at(worlds.nominal_addresses, worlds.model_shapes)
-        noise = worlds.model_uniform[world], worlds.model_normal[world]
-        _call_randomise(functions.randomise, (changed, nominal, noise[0], noise[1]))
+        _call_randomise(
+            functions.randomise, (changed, nominal, drawn(worlds.generators[world], worlds.model_noise, world))
+        )
         mj_set_const(model, data)
-    fill_noise(state, worlds.uniform[world], worlds.normal[world])
     mj_reset_data(model, data)
-    physics = physics_of(worlds, settings, world)
-    _call_reset(functions.reset, (physics, worlds.uniform[world], worlds.normal[world]))
+    clear_row(worlds.state[world])
+    if functions.reset != 0:
+        noise = drawn(worlds.generators[world], worlds.reset_noise, world)
+        _call_reset(functions.reset, (physics_of(worlds, settings, world), worlds.state[world], noise))
     after_step(worlds, settings, functions, world, obs)
 
 
@@ -163,25 +141,37 @@ def copy_row(source, target):
 
 
 @njit
+def clear_row(row):
+    """Set every entry of a row to 0."""
+    for entry in range(row.shape[0]):
+        row[entry] = 0.0
+
+
+@njit
 def step_world(worlds, settings, functions, world):
     """The action of one world in worlds.action; writes the world's rows of worlds.result."""
     model, data = pointer(worlds.handles[world, 0]), pointer(worlds.handles[world, 1])
-    physics, step = physics_of(worlds, settings, world), worlds.result
-    apply_action(worlds, settings, worlds.action[world], physics.ctrl)
+    physics, step, state = physics_of(worlds, settings, world), worlds.result, worlds.state[world]
+    noise = drawn(worlds.generators[world], worlds.step_noise, world)
+    action = physics.ctrl if functions.actuate == 0 else worlds.task_action[world]
+    apply_action(worlds, settings, worlds.action[world], action)
     for _ in range(settings.frame_skip):
+        if functions.actuate != 0:
+            _call_actuate(functions.actuate, (physics, state, action, noise))
         mj_step(model, data)
     if settings.contact_forces:
         mj_rne_post_constraint(model, data)
     worlds.episode_step[world] += 1
 
     next_obs, terms, last_obs = step.next_obs[world], step.reward_terms[world], worlds.last_obs[world]
+    privileged, next_privileged = worlds.privileged[world], worlds.next_privileged[world]
     invalid = take_warnings(worlds, settings, world)
     reward, terminated = 0.0, False
     if not invalid:
-        _call_observe(functions.observe, (physics, next_obs))
-        reward = _call_reward(functions.reward, (physics, worlds.memory[world], terms))
+        reward = _call_reward(functions.reward, (physics, state, terms))
         if functions.terminated != 0:
-            terminated = _call_terminated(functions.terminated, (physics,))
+            terminated = _call_terminated(functions.terminated, (physics, state))
+        look(worlds, functions, world, physics, noise, next_obs, next_privileged)
         invalid = not math.isfinite(np.float32(reward))
         for entry in range(next_obs.shape[0]):
             invalid = invalid or not math.isfinite(next_obs[entry])
@@ -189,9 +179,9 @@ def step_world(worlds, settings, functions, world):
     if invalid:
         worlds.report[2] += 1
         reward, terminated, truncated = 0.0, False, True
-        for term in range(terms.shape[0]):
-            terms[term] = 0.0
+        clear_row(terms)
         copy_row(last_obs, next_obs)
+        copy_row(privileged, next_privileged)
     step.reward[world] = np.float32(reward)
     step.terminated[world] = terminated
     step.truncated[world] = truncated
@@ -201,8 +191,7 @@ def step_world(worlds, settings, functions, world):
         begin_episode(worlds, settings, functions, world, last_obs)
     else:
         copy_row(next_obs, last_obs)
-        if functions.remember != 0:
-            _call_remember(functions.remember, (physics, worlds.memory[world]))
+        copy_row(next_privileged, privileged)
     copy_row(last_obs, step.obs[world])
 
 
@@ -304,10 +293,14 @@ def begin_world(packed, settings, functions, world):
 
 @kernel(types.void(PACKED, SETTINGS_TYPE, FUNCTIONS_TYPE, types.int64))
 def refresh_world(packed, settings, functions, world):
-    """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report."""
+    """Take the qpos and qvel that lie in one world as the start of an episode; writes last_obs and worlds.report.
+
+    The task's reset does not run: its state begins at 0.
+    """
     worlds = unpack(packed)
     worlds.report[1] = NOTHING
     worlds.in_flight[0, 0] = np.int64(thread_identity())
     worlds.in_flight[0, 1] = world
+    clear_row(worlds.state[world])
     after_step(worlds, settings, functions, world, worlds.last_obs[world])
     worlds.in_flight[0, 1] = NOT_RUNNING

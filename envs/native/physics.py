@@ -40,6 +40,7 @@ class Physics(NamedTuple):
     cinert: Any  # (nbody, 10) inertia and mass about the centre of mass
     cvel: Any  # (nbody, 6) velocity about the centre of mass: rotation, translation
     cfrc_ext: Any  # (nbody, 6) external forces, filled where the task sets contact_forces
+    xfrc_applied: Any  # (nbody, 6) what pushes each body, force (N) then torque (Nm); stays until it is written again
     site_xpos: Any  # (nsite, 3)
     geom_xpos: Any  # (ngeom, 3)
     mocap_pos: Any  # (nmocap, 3) bodies that nothing moves but reset
@@ -48,6 +49,13 @@ class Physics(NamedTuple):
     sensors: Any
     dt: Any
     timestep: Any
+
+
+class Noise(NamedTuple):
+    """Numbers drawn anew from an env's own generator, as many as the task asks for."""
+
+    uniform: Any  # (U,) in [0, 1)
+    normal: Any  # (V,) mean 0, deviation 1
 
 
 class Model(NamedTuple):
@@ -79,6 +87,7 @@ PHYSICS_TYPE = types.NamedTuple(
     + [_NAMES, _NAMES, _NAMES, types.float64, types.float64],
     Physics,
 )
+NOISE_TYPE = types.NamedUniTuple(_ROW, 2, Noise)
 _MODEL_TABLES = ("body_inertia", "body_ipos", "geom_friction", "actuator_gainprm", "actuator_biasprm", "actuator_gear")
 MODEL_TYPE = types.NamedTuple([_TABLE if name in _MODEL_TABLES else _ROW for name in Model._fields], Model)
 
@@ -122,7 +131,7 @@ def physics_at(a, s, bodies, sites, sensors, dt, timestep):
         row(a, s, 0), row(a, s, 1), row(a, s, 2), row(a, s, 3), row(a, s, 4), row(a, s, 5),
         row(a, s, 6), row(a, s, 7), row(a, s, 8), row(a, s, 9), row(a, s, 10),
         table(a, s, 11), table(a, s, 12), table(a, s, 13), table(a, s, 14), table(a, s, 15),
-        table(a, s, 16), table(a, s, 17), table(a, s, 18), table(a, s, 19), table(a, s, 20),
+        table(a, s, 16), table(a, s, 17), table(a, s, 18), table(a, s, 19), table(a, s, 20), table(a, s, 21),
         bodies, sites, sensors, dt, timestep,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from numba import carray, njit, types
 
 from envs.contract import Step
 from envs.native.libmujoco import typed_pointer
-from envs.native.physics import MODEL_TYPE, PHYSICS_TYPE
+from envs.native.physics import MODEL_TYPE, NOISE_TYPE, PHYSICS_TYPE, Noise
 
 
 def _array(scalar: Any, dimensions: int) -> Any:
@@ -17,22 +17,44 @@ def _array(scalar: Any, dimensions: int) -> Any:
 
 
 DOUBLES, FLOATS = _array(types.float64, 1), _array(types.float32, 1)
-RESET = types.void(PHYSICS_TYPE, DOUBLES, DOUBLES)
-OBSERVE = types.void(PHYSICS_TYPE, FLOATS)
-REWARD = types.float64(PHYSICS_TYPE, DOUBLES, FLOATS)
-TERMINATED = types.boolean(PHYSICS_TYPE)
-REMEMBER = types.void(PHYSICS_TYPE, DOUBLES)
-RANDOMISE = types.void(MODEL_TYPE, MODEL_TYPE, DOUBLES, DOUBLES)
+_TYPES = {
+    "physics": PHYSICS_TYPE,
+    "state": DOUBLES,
+    "noise": NOISE_TYPE,
+    "action": DOUBLES,
+    "observation": FLOATS,
+    "terms": FLOATS,
+    "model": MODEL_TYPE,
+    "nominal": MODEL_TYPE,
+}
+# What a task's functions take, by the name of their field in Task, and a randomisation's by that in Functions.
+ARGUMENTS = {
+    "reset": ("physics", "state", "noise"),
+    "command": ("physics", "state", "noise"),
+    "actuate": ("physics", "state", "action", "noise"),
+    "observe": ("physics", "state", "noise", "observation"),
+    "privileged": ("physics", "state", "observation"),
+    "reward": ("physics", "state", "terms"),
+    "terminated": ("physics", "state"),
+    "randomise": ("model", "nominal", "noise"),
+}
+_RETURNED = {"reward": types.float64, "terminated": types.boolean}
+SIGNATURES = {
+    name: _RETURNED.get(name, types.void)(*(_TYPES[argument] for argument in arguments))
+    for name, arguments in ARGUMENTS.items()
+}
 
 
 class Functions(NamedTuple):
     """Addresses of a task's compiled functions; 0 where the task has none."""
 
     reset: int
+    command: int
+    actuate: int
     observe: int
+    privileged: int
     reward: int
     terminated: int
-    remember: int
     randomise: int
 
 
@@ -62,14 +84,16 @@ class Worlds(NamedTuple):
     sensors: Any
     low: Any  # (A,) float32
     high: Any  # (A,) float32
-    memory: Any  # * (N, M) float64 what the task remembers
+    state: Any  # * (N, M) float64 the task's own numbers, zero at the start of an episode
     generators: Any  # * (N, 4) uint64
     episode_step: Any  # * (N,) int64
     last_obs: Any  # * (N, O) float32
-    uniform: Any  # (N, U) float64 noise of the last reset
-    normal: Any  # (N, V) float64
-    model_uniform: Any  # (N, U) float64
-    model_normal: Any  # (N, V) float64
+    privileged: Any  # * (N, P) float32 for the critic alone, beside last_obs
+    next_privileged: Any  # (N, P) float32 beside the result's next_obs
+    reset_noise: Any  # Noise of tables (N, ...) float64, of the last reset
+    step_noise: Any  # of the last step
+    model_noise: Any  # of the last change of the model
+    task_action: Any  # (N, A) float64 the actions of this step in the task's units, where the task actuates
     warnings: Any  # * (N, kinds) int64, counted since the start
     in_flight: Any  # (threads, 8) int64 who steps what, for the message of a fatal error
     pool: Any  # (64,) int64 what the threads share, see envs/native/thread_pool.py
@@ -96,7 +120,7 @@ def pack(worlds: Worlds) -> np.ndarray:
     Kernels take this one array: unpacking thirty costs more than stepping a light robot, and views that numba does not
     count references to spare the threads wresting the counts from one another. Whoever calls a kernel holds the arrays.
     """
-    arrays = [array for field in worlds for array in (field if isinstance(field, Step) else (field,))]
+    arrays = [array for field in worlds for array in (field if isinstance(field, tuple) else (field,))]
     return np.array([(array.ctypes.data, *(*array.shape, 1)[:2]) for array in arrays], dtype=np.int64)
 
 
@@ -118,12 +142,13 @@ def unpack(p):
     return Worlds(
         _long_table(p, 0), _long_table(p, 1), _long_table(p, 2), _long_table(p, 3), _long_table(p, 4), _longs(p, 5),
         _longs(p, 6), _longs(p, 7), _longs(p, 8), _floats(p, 9), _floats(p, 10), _double_table(p, 11),
-        _word_table(p, 12), _longs(p, 13), _float_table(p, 14), _double_table(p, 15), _double_table(p, 16),
-        _double_table(p, 17), _double_table(p, 18), _long_table(p, 19), _long_table(p, 20), _longs(p, 21),
-        _float_table(p, 22),
+        _word_table(p, 12), _longs(p, 13), _float_table(p, 14), _float_table(p, 15), _float_table(p, 16),
+        Noise(_double_table(p, 17), _double_table(p, 18)), Noise(_double_table(p, 19), _double_table(p, 20)),
+        Noise(_double_table(p, 21), _double_table(p, 22)), _double_table(p, 23), _long_table(p, 24),
+        _long_table(p, 25), _longs(p, 26), _float_table(p, 27),
         Step(
-            _float_table(p, 23), _floats(p, 24), _flags(p, 25), _flags(p, 26), _float_table(p, 27),
-            _float_table(p, 28), _flags(p, 29),
+            _float_table(p, 28), _floats(p, 29), _flags(p, 30), _flags(p, 31), _float_table(p, 32),
+            _float_table(p, 33), _flags(p, 34),
         ),
-        _longs(p, 30),
+        _longs(p, 35),
     )  # fmt: skip

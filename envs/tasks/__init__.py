@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+import traceback
+
 from envs.contract import EnvironmentFault
 from envs.importing import users_module
 from envs.task import Task
@@ -29,6 +33,21 @@ def find_task(name: str) -> Task:
         task = getattr(users_module(path), "TASK", None)
     except ModuleNotFoundError as error:
         raise EnvironmentFault(f"task {name}: {error}; is its folder on PYTHONPATH, or is it installed?") from error
+    except TypeError as error:
+        if (field := re.search(r"^Task\.__new__\(\).* unexpected keyword argument '(\w+)'", str(error))) is None:
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise EnvironmentFault(
+            f"{place.filename}:{place.lineno}: Task has no {field[1]}; {_mended(field[1])}"
+        ) from error
     if not isinstance(task, Task):
         raise EnvironmentFault(f"task {name}: the module {path} defines no TASK of type envs.task.Task")
     return task
+
+
+def _mended(field: str) -> str:
+    """What to write for a field that Task does not have: its successor, or the nearest."""
+    return {
+        "remember": "write command=, a function (physics, state, noise)",
+        "memory": 'write state=("x before the step (m)",), a name for each number',
+    }.get(field) or f"did you mean {difflib.get_close_matches(field, Task._fields, 1, 0.0)[0]}?"

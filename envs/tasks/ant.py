@@ -34,27 +34,27 @@ POSITIONS, VELOCITIES = 15, 14
 TORSO = 0
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for index in range(POSITIONS):
-        physics.qpos[index] += between(uniform[index], -NOISE, NOISE)
+        physics.qpos[index] += between(noise.uniform[index], -NOISE, NOISE)
     for index in range(VELOCITIES):
-        physics.qvel[index] += NOISE * normal[index]
+        physics.qvel[index] += NOISE * noise.normal[index]
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     entry = write_row(physics.qpos, 2, observation, 0)
     entry = write_row(physics.qvel, 0, observation, entry)
     for body in range(1, physics.cfrc_ext.shape[0]):
         entry = write_clipped(physics.cfrc_ext[body], -1.0, 1.0, observation, entry)
 
 
-def remember(physics, memory):
-    memory[0] = physics.xpos[physics.bodies[TORSO], 0]
+def command(physics, state, noise):
+    state[0] = physics.xpos[physics.bodies[TORSO], 0]
 
 
-def reward(physics, memory, terms):
-    forward = (physics.xpos[physics.bodies[TORSO], 0] - memory[0]) / physics.dt
-    healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
+def reward(physics, state, terms):
+    forward = (physics.xpos[physics.bodies[TORSO], 0] - state[0]) / physics.dt
+    healthy = 0.0 if terminated(physics, state) else HEALTHY_REWARD
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     contact = 0.0
     for body in range(physics.cfrc_ext.shape[0]):
@@ -69,7 +69,7 @@ def reward(physics, memory, terms):
 
 
 @helper
-def terminated(physics):
+def terminated(physics, state):
     finite = math.isfinite(sum_of_squares(physics.qpos) + sum_of_squares(physics.qvel))
     return not (finite and LOWEST <= physics.qpos[2] <= HIGHEST)
 
@@ -87,8 +87,8 @@ TASK = Task(
     observe=observe,
     reward=reward,
     terminated=terminated,
-    remember=remember,
-    memory=1,
+    command=command,
+    state=("torso x before the step (m)",),
     uniform=POSITIONS,
     normal=VELOCITIES,
     bodies=("torso",),

@@ -22,23 +22,23 @@ NOISE = 0.1
 JOINTS = 9
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for joint in range(JOINTS):
-        physics.qpos[joint] += between(uniform[joint], -NOISE, NOISE)
-        physics.qvel[joint] += NOISE * normal[joint]
+        physics.qpos[joint] += between(noise.uniform[joint], -NOISE, NOISE)
+        physics.qvel[joint] += NOISE * noise.normal[joint]
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     velocities = write_row(physics.qpos, 1, observation, 0)
     write_row(physics.qvel, 0, observation, velocities)
 
 
-def remember(physics, memory):
-    memory[0] = physics.qpos[0]
+def command(physics, state, noise):
+    state[0] = physics.qpos[0]
 
 
-def reward(physics, memory, terms):
-    forward = (physics.qpos[0] - memory[0]) / physics.dt
+def reward(physics, state, terms):
+    forward = (physics.qpos[0] - state[0]) / physics.dt
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     terms[0] = forward
     terms[1] = -control
@@ -55,8 +55,8 @@ TASK = Task(
     reset=reset,
     observe=observe,
     reward=reward,
-    remember=remember,
-    memory=1,
+    command=command,
+    state=("x before the step (m)",),
     uniform=JOINTS,
     normal=JOINTS,
 )

@@ -31,14 +31,14 @@ POSITIONS, VELOCITIES = 24, 23
 FREE_JOINT_VELOCITIES = 6
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for index in range(POSITIONS):
-        physics.qpos[index] += between(uniform[index], -NOISE, NOISE)
+        physics.qpos[index] += between(noise.uniform[index], -NOISE, NOISE)
     for index in range(VELOCITIES):
-        physics.qvel[index] += between(uniform[POSITIONS + index], -NOISE, NOISE)
+        physics.qvel[index] += between(noise.uniform[POSITIONS + index], -NOISE, NOISE)
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     entry = write_row(physics.qpos, 2, observation, 0)
     entry = write_row(physics.qvel, 0, observation, entry)
     entry = write_bodies(physics.cinert, observation, entry)
@@ -56,13 +56,13 @@ def centre_of_mass_x(physics):
     return moment / mass
 
 
-def remember(physics, memory):
-    memory[0] = centre_of_mass_x(physics)
+def command(physics, state, noise):
+    state[0] = centre_of_mass_x(physics)
 
 
-def reward(physics, memory, terms):
-    forward = FORWARD_WEIGHT * (centre_of_mass_x(physics) - memory[0]) / physics.dt
-    healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
+def reward(physics, state, terms):
+    forward = FORWARD_WEIGHT * (centre_of_mass_x(physics) - state[0]) / physics.dt
+    healthy = 0.0 if terminated(physics, state) else HEALTHY_REWARD
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     contact = 0.0
     for body in range(physics.cfrc_ext.shape[0]):
@@ -76,7 +76,7 @@ def reward(physics, memory, terms):
 
 
 @helper
-def terminated(physics):
+def terminated(physics, state):
     return not (LOWEST < physics.qpos[2] < HIGHEST)
 
 
@@ -98,8 +98,8 @@ TASK = Task(
     observe=observe,
     reward=reward,
     terminated=terminated,
-    remember=remember,
-    memory=1,
+    command=command,
+    state=("centre of mass x before the step (m)",),
     uniform=POSITIONS + VELOCITIES,
     contact_forces=True,
 )

@@ -18,7 +18,7 @@ CONTROL_COST = 0.1
 IMPACT_COST, IMPACT_COST_LIMIT = 5e-7, 10.0
 
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     height = physics.qpos[2] / physics.timestep
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     impact = 0.0

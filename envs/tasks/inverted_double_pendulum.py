@@ -21,13 +21,13 @@ JOINTS = 3
 TIP = 0
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for joint in range(JOINTS):
-        physics.qpos[joint] += between(uniform[joint], -NOISE, NOISE)
-        physics.qvel[joint] += NOISE * normal[joint]
+        physics.qpos[joint] += between(noise.uniform[joint], -NOISE, NOISE)
+        physics.qvel[joint] += NOISE * noise.normal[joint]
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     observation[0] = physics.qpos[0]
     for angle in range(1, JOINTS):
         observation[angle] = math.sin(physics.qpos[angle])
@@ -36,9 +36,9 @@ def observe(physics, observation):
     observation[8] = clip(physics.qfrc_constraint[0], -10.0, 10.0)
 
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     tip = physics.site_xpos[physics.sites[TIP]]
-    healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
+    healthy = 0.0 if terminated(physics, state) else HEALTHY_REWARD
     distance = 0.01 * tip[0] ** 2 + (tip[2] - 2.0) ** 2
     velocity = 1e-3 * physics.qvel[1] ** 2 + 5e-3 * physics.qvel[2] ** 2
     terms[0] = healthy
@@ -48,7 +48,7 @@ def reward(physics, memory, terms):
 
 
 @helper
-def terminated(physics):
+def terminated(physics, state):
     return physics.site_xpos[physics.sites[TIP], 2] <= LOWEST_TIP
 
 

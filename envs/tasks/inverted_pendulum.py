@@ -22,24 +22,24 @@ NOISE = 0.01
 JOINTS = 2
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for joint in range(JOINTS):
-        physics.qpos[joint] += between(uniform[joint], -NOISE, NOISE)
-        physics.qvel[joint] += between(uniform[JOINTS + joint], -NOISE, NOISE)
+        physics.qpos[joint] += between(noise.uniform[joint], -NOISE, NOISE)
+        physics.qvel[joint] += between(noise.uniform[JOINTS + joint], -NOISE, NOISE)
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     velocities = write_row(physics.qpos, 0, observation, 0)
     write_row(physics.qvel, 0, observation, velocities)
 
 
-def reward(physics, memory, terms):
-    terms[0] = 0.0 if terminated(physics) else 1.0
+def reward(physics, state, terms):
+    terms[0] = 0.0 if terminated(physics, state) else 1.0
     return float(terms[0])
 
 
 @helper
-def terminated(physics):
+def terminated(physics, state):
     return not abs(physics.qpos[1]) <= STEEPEST
 
 

@@ -26,13 +26,13 @@ BODIES = ("tips_arm", "object", "goal")
 TIP, OBJECT, GOAL = 0, 1, 2
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for joint in range(ARM):
-        physics.qvel[joint] += between(uniform[joint], -VELOCITY_NOISE, VELOCITY_NOISE)
+        physics.qvel[joint] += between(noise.uniform[joint], -VELOCITY_NOISE, VELOCITY_NOISE)
     found = False
     for attempt in range(ATTEMPTS):
-        first = between(uniform[ARM + 2 * attempt], -0.3, 0.0)
-        second = between(uniform[ARM + 2 * attempt + 1], -0.2, 0.2)
+        first = between(noise.uniform[ARM + 2 * attempt], -0.3, 0.0)
+        second = between(noise.uniform[ARM + 2 * attempt + 1], -0.2, 0.2)
         if not found and math.sqrt(first**2 + second**2) > NEAREST_START:
             physics.qpos[OBJECT_Y] = first
             physics.qpos[OBJECT_X] = second
@@ -41,7 +41,7 @@ def reset(physics, uniform, normal):
     physics.qpos[GOAL_X] = 0.0
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     for joint in range(ARM):
         observation[joint] = physics.qpos[joint]
         observation[ARM + joint] = physics.qvel[joint]
@@ -58,7 +58,7 @@ def distance(physics, one, other):
     return math.sqrt(squared)
 
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     near = NEAR_WEIGHT * distance(physics, OBJECT, TIP)
     away = distance(physics, OBJECT, GOAL)
     control = CONTROL_COST * sum_of_squares(physics.ctrl)

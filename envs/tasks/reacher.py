@@ -20,16 +20,16 @@ LINKS = 2
 FINGERTIP, TARGET = 0, 1
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for link in range(LINKS):
-        physics.qpos[link] += between(uniform[link], -ANGLE_NOISE, ANGLE_NOISE)
-        physics.qvel[link] += between(uniform[2 + link], -VELOCITY_NOISE, VELOCITY_NOISE)
-    radius = TARGET_RADIUS * math.sqrt(uniform[4])
-    physics.qpos[2] = radius * math.cos(2.0 * math.pi * uniform[5])
-    physics.qpos[3] = radius * math.sin(2.0 * math.pi * uniform[5])
+        physics.qpos[link] += between(noise.uniform[link], -ANGLE_NOISE, ANGLE_NOISE)
+        physics.qvel[link] += between(noise.uniform[2 + link], -VELOCITY_NOISE, VELOCITY_NOISE)
+    radius = TARGET_RADIUS * math.sqrt(noise.uniform[4])
+    physics.qpos[2] = radius * math.cos(2.0 * math.pi * noise.uniform[5])
+    physics.qpos[3] = radius * math.sin(2.0 * math.pi * noise.uniform[5])
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     fingertip, target = physics.xpos[physics.bodies[FINGERTIP]], physics.xpos[physics.bodies[TARGET]]
     for index in range(2):
         observation[index] = math.cos(physics.qpos[index])
@@ -39,7 +39,7 @@ def observe(physics, observation):
         observation[8 + index] = fingertip[index] - target[index]
 
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     fingertip, target = physics.xpos[physics.bodies[FINGERTIP]], physics.xpos[physics.bodies[TARGET]]
     squared = 0.0
     for axis in range(3):

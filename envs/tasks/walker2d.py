@@ -28,24 +28,24 @@ NOISE = 5e-3
 JOINTS = 9
 
 
-def reset(physics, uniform, normal):
+def reset(physics, state, noise):
     for joint in range(JOINTS):
-        physics.qpos[joint] += between(uniform[joint], -NOISE, NOISE)
-        physics.qvel[joint] += between(uniform[JOINTS + joint], -NOISE, NOISE)
+        physics.qpos[joint] += between(noise.uniform[joint], -NOISE, NOISE)
+        physics.qvel[joint] += between(noise.uniform[JOINTS + joint], -NOISE, NOISE)
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     velocities = write_row(physics.qpos, 1, observation, 0)
     write_clipped(physics.qvel, -10.0, 10.0, observation, velocities)
 
 
-def remember(physics, memory):
-    memory[0] = physics.qpos[0]
+def command(physics, state, noise):
+    state[0] = physics.qpos[0]
 
 
-def reward(physics, memory, terms):
-    forward = (physics.qpos[0] - memory[0]) / physics.dt
-    healthy = 0.0 if terminated(physics) else HEALTHY_REWARD
+def reward(physics, state, terms):
+    forward = (physics.qpos[0] - state[0]) / physics.dt
+    healthy = 0.0 if terminated(physics, state) else HEALTHY_REWARD
     control = CONTROL_COST * sum_of_squares(physics.ctrl)
     terms[0] = forward
     terms[1] = -control
@@ -54,7 +54,7 @@ def reward(physics, memory, terms):
 
 
 @helper
-def terminated(physics):
+def terminated(physics, state):
     return not (LOWEST < physics.qpos[1] < HIGHEST and abs(physics.qpos[2]) < STEEPEST)
 
 
@@ -69,7 +69,7 @@ TASK = Task(
     observe=observe,
     reward=reward,
     terminated=terminated,
-    remember=remember,
-    memory=1,
+    command=command,
+    state=("x before the step (m)",),
     uniform=2 * JOINTS,
 )

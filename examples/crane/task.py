@@ -21,11 +21,11 @@ TROLLEY, SWING, HOIST = 0, 1, 2
 LOAD = 4  # its body, after the world, the target, the trolley and the cable
 
 
-def reset(physics, uniform, normal):
-    physics.qpos[TROLLEY] = between(uniform[0], -1.5, 1.5)
-    physics.qpos[SWING] = between(uniform[1], -0.1, 0.1)
-    physics.mocap_pos[0, 0] = between(uniform[2], -1.5, 1.5)
-    physics.mocap_pos[0, 2] = between(uniform[3], 0.9, 2.1)
+def reset(physics, state, noise):
+    physics.qpos[TROLLEY] = between(noise.uniform[0], -1.5, 1.5)
+    physics.qpos[SWING] = between(noise.uniform[1], -0.1, 0.1)
+    physics.mocap_pos[0, 0] = between(noise.uniform[2], -1.5, 1.5)
+    physics.mocap_pos[0, 2] = between(noise.uniform[3], 0.9, 2.1)
 
 
 @helper
@@ -33,7 +33,7 @@ def to_target(physics, axis):
     return physics.mocap_pos[0, axis] - physics.site_xpos[physics.sites[0], axis]
 
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     observation[0] = physics.qpos[TROLLEY]
     observation[1] = math.sin(physics.qpos[SWING])
     observation[2] = math.cos(physics.qpos[SWING])
@@ -44,7 +44,7 @@ def observe(physics, observation):
     observation[8] = to_target(physics, 2)
 
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     distance = math.sqrt(to_target(physics, 0) ** 2 + to_target(physics, 2) ** 2)
     speed = 0.0
     for axis in range(3):
@@ -55,12 +55,12 @@ def reward(physics, memory, terms):
     return float(terms[0] + terms[1] + terms[2])
 
 
-def terminated(physics):
+def terminated(physics, state):
     return abs(physics.qpos[SWING]) > STEEPEST
 
 
-def other_load(model, nominal, uniform, normal):
-    share = between(uniform[0], 0.5, 1.5)
+def other_load(model, nominal, noise):
+    share = between(noise.uniform[0], 0.5, 1.5)
     model.body_mass[LOAD] = nominal.body_mass[LOAD] * share
     for axis in range(3):
         model.body_inertia[LOAD, axis] = nominal.body_inertia[LOAD, axis] * share
