@@ -235,6 +235,31 @@ def test_steps_of_a_failed_world_are_never_drawn():
     assert drawn == {(0.0, 2.0, both), (1.0, 2.0, 1.0), (10.0, 12.0, both), (11.0, 12.0, 1.0)}
 
 
+@pytest.mark.parametrize("terminates", [True, False])
+def test_the_steps_of_a_return_follow_from_the_warm_up(terminates: bool):
+    """Catches a choice that follows one learner for all, that changes with what comes later, and one that a resume
+    makes anew."""
+    settings = {"capacity": 20, "num_envs": 1, "obs_dim": 1, "batch_size": DRAWS, "n_step": None, "seeds": [0, 1]}
+    replay, resumed = make(**settings), make(**settings)
+    obs = np.arange(10, dtype=np.float32).reshape(5, 2, 1, 1)
+    terminated, never = np.zeros((2, 5, 2, 1), bool)
+    terminated[2, 1] = terminates
+
+    def add(terminated: np.ndarray) -> None:
+        replay.add(Transition(obs, np.zeros((5, 2, 1, 2)), np.ones((5, 2, 1)), obs + 2, terminated, never, never))
+
+    def longest(replay: Replay) -> list[float]:
+        return [round(most, 6) for most in replay.sample().reward.amax(1).tolist()]
+
+    three = round(1 + GAMMA + GAMMA**2, 6)
+    add(terminated)
+    assert longest(replay) == [1.0, three if terminates else 1.0]
+    add(~never)
+    assert longest(replay) == [1.0, three if terminates else 1.0]
+    resumed.load_state_dict(replay.state_dict())
+    assert longest(resumed) == [1.0, three if terminates else 1.0]
+
+
 def test_updates_wait_where_only_failed_steps_are_left():
     """Catches a draw from nothing once failed steps have filled the replay, and updates that are lost."""
     replay = make(capacity=5, num_envs=1, obs_dim=1, batch_size=2, n_step=1, seeds=[0])

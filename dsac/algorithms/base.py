@@ -151,7 +151,7 @@ class OffPolicy(Algorithm):
 
     def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
-        self.warmup_env_steps, self.n_step = config.warmup_env_steps, config.n_step
+        self.warmup_env_steps, self.n_step = config.warmup_env_steps, config.n_step or 1
         self.returns = (
             ReturnNormalizer(self.learners, config.num_envs, config.gamma) if config.return_normalization else None
         )

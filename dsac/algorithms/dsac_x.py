@@ -50,7 +50,7 @@ class DSACXConfig(MaximumEntropyConfig):
     """DSAC-X: critics that know their mean and their spread, with settings that learn fast."""
 
     name: str = "dsac_x"
-    n_step: int = 3
+    n_step: int | None = None
     tau: float = 0.02
     observation_normalization: bool = True
     return_normalization: bool = True

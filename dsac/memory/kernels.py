@@ -120,10 +120,11 @@ def write_block(rings: Rings, written: Integers, transitions: Integers, block: T
 
 
 @lazy_kernel
-def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, n_step: int, rows: Rows) -> None:
+def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, n_step: Integers, rows: Rows) -> None:
     """Choose the rows of a batch, uniformly and with replacement, and sum their rewards.
 
     generators  (S, 4), moved on in place
+    n_step      (S,), rewards that are summed
     Every learner must hold a transition: without one the search does not end.
     """
     _, _, reward, flags = rings
@@ -142,7 +143,7 @@ def draw_rows(rings: Rings, written: Integers, generators: Words, gamma: float, 
                     break
             rows.start[learner, row] = world * frames + frame
             total, discount = 0.0, 1.0
-            for _ in range(n_step):
+            for _ in range(n_step[learner]):
                 flag = flags[learner, world, frame]
                 if not flag & TRANSITION:
                     break

@@ -18,14 +18,19 @@ import torch
 from dsac.data import Batch, Transition
 from dsac.memory.device_copy import DeviceBatches
 from dsac.memory.frame_log import Frames, require_equal
-from dsac.memory.kernels import TRANSITION, Integers, Rows, Words, copy_rows, draw_rows, write_block
+from dsac.memory.kernels import TERMINATED, TRANSITION, Integers, Rows, Words, copy_rows, draw_rows, write_block
 from dsac.seeding import seed_sequence
+
+
+STEPS_WHERE_EPISODES_TERMINATE = 3
 
 
 class Replay:
     """The newest `capacity` transitions of each learner, and the updates that are due for them.
 
     seeds: one run seed a learner; learner k draws what a Replay with that seed alone would draw.
+    n_step: rewards that a transition sums; None: 3 for a learner that has seen an episode terminate when its first
+    batch is drawn, else 1.
     device, rows_on_device: where batches go, and whether frames are kept there as well (None: where they fit).
     Raises InsufficientMemory, before anything is allocated, if the rings do not fit into memory.
     """
@@ -40,12 +45,12 @@ class Replay:
         batch_size: int,
         updates_per_env_step: float,
         gamma: float,
-        n_step: int,
+        n_step: int | None,
         seeds: Sequence[int],
         device: str | torch.device = "cpu",
         rows_on_device: bool | None = None,
     ) -> None:
-        if min(capacity, num_envs, batch_size, n_step, len(seeds)) < 1:
+        if min(capacity, num_envs, batch_size, n_step or 1, len(seeds)) < 1:
             raise ValueError("capacity, num_envs, batch_size, n_step and the number of seeds must be at least 1")
         self._ratio = Fraction(updates_per_env_step).limit_denominator(10**6)
         if self._ratio <= 0:
@@ -57,7 +62,8 @@ class Replay:
             [seed_sequence(seed, "replay").generate_state(4, np.uint64) for seed in seeds]
         )
         self._credit = Fraction(0)
-        self._gamma, self._n_step = gamma, n_step
+        self._gamma, self._chooses = gamma, n_step is None
+        self._n_step = np.full(len(seeds), n_step or 0)  # 0: not chosen yet
         rows, device = (len(seeds), batch_size), torch.device(device)
         self._rows = Rows(*(np.empty(rows, dtype) for dtype in (np.int32, np.int32, np.float32, np.float32)))
         shapes = Batch((*rows, obs_dim), (*rows, action_dim), rows, (*rows, obs_dim), rows)
@@ -108,6 +114,9 @@ class Replay:
         """
         if not self._transitions.all():
             raise RuntimeError(f"sampled too early: the learners hold {self._transitions.tolist()} transitions")
+        if not self._n_step.all():
+            terminated = (self._rings.flags & TERMINATED).any(axis=(1, 2))
+            self._n_step[:] = np.where(terminated, STEPS_WHERE_EPISODES_TERMINATE, 1)
         draw_rows(self._rings, self._written, self._generators, self._gamma, self._n_step, self._rows)
         if self._device_batches is not None:
             return self._device_batches.batch(self._rows)
@@ -131,6 +140,7 @@ class Replay:
             "generators": self._generators.copy(),
             "credit_numerator": self._credit.numerator,
             "credit_denominator": self._credit.denominator,
+            **({"n_step": self._n_step.copy()} if self._chooses else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -147,6 +157,8 @@ class Replay:
             raise ValueError(f"replay: {math.floor(credit):,} updates cannot be due")
         self._credit = credit
         self._generators[:] = state["generators"]
+        if self._chooses:
+            self._n_step[:] = state.get("n_step", 0)  # none in a run that had a number so far
         self.frames.load_state_dict(state)
         self._transitions[:] = (self._rings.flags & TRANSITION).sum(axis=(1, 2))
         if self._device_batches is not None:

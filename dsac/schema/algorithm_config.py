@@ -69,7 +69,9 @@ class OffPolicyConfig(AlgorithmConfig):
     warmup_actions: str = choice(
         "policy", "policy", "uniform", change=FIXED, help="policy (the initial one) or uniform"
     )
-    n_step: int = at_least(1, 1, help="rewards summed before bootstrapping")
+    n_step: int | None = at_least(
+        1, 1, help="rewards summed before bootstrapping; null: 3 if episodes terminate in the warm-up, else 1"
+    )
     tau: float = share(0.005, help="pace of the target networks")
     return_normalization: bool = setting(
         False, change=FIXED, help="divide rewards by the size of the running discounted return"
@@ -83,7 +85,7 @@ class OffPolicyConfig(AlgorithmConfig):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if self.n_step * self.num_envs > self.replay_capacity:
+        if self.n_step is not None and self.n_step * self.num_envs > self.replay_capacity:
             found.append(
                 f"algo.replay_capacity={self.replay_capacity} holds no algo.n_step={self.n_step} steps of each of "
                 f"algo.num_envs={self.num_envs} envs"
@@ -101,7 +103,9 @@ class OffPolicyConfig(AlgorithmConfig):
 class MaximumEntropyConfig(OffPolicyConfig):
     """Fields that every off-policy algorithm has that learns a temperature."""
 
-    n_step: int = setting(1, help="rewards summed before bootstrapping; above 1 the entropy between is left out")
+    n_step: int | None = setting(
+        1, help="rewards summed before bootstrapping, without the entropy between; null: 3 if episodes end, else 1"
+    )
     critic_learning_rate: float = positive(1e-4, help="of Adam, for the critics")
     actor_learning_rate: float = positive(1e-4, help="of Adam, for the policy")
     temperature_learning_rate: float = positive(3e-4, help="of Adam, for the temperature")
