@@ -33,7 +33,8 @@ def contests(tasks: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, str, M
 def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
     """README's table: one row a task, at the last env steps that all of its methods came to.
 
-    Of several precisions the one with most methods, then most runs. No other override: such rows are in results.md.
+    Of several precisions one that the recipe has, then the one with most methods, then most runs. No other override:
+    such rows are in results.md.
     """
     best: dict[str, tuple[str, Methods]] = {}
     for env, said, methods in contests(tasks):
@@ -47,9 +48,10 @@ def headline(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
     ]
 
 
-def size(methods: Methods) -> tuple[int, int]:
-    """How many of the methods there are, and how many runs of them."""
-    return sum(map(bool, methods.values())), sum(len(one.group.runs) for found in methods.values() for one in found)
+def size(methods: Methods) -> tuple[bool, int, int]:
+    """Whether the first of the methods is there, how many are, and how many runs of them."""
+    runs = sum(len(one.group.runs) for found in methods.values() for one in found)
+    return bool(methods[METHODS[0]]), sum(map(bool, methods.values())), runs
 
 
 def at_equal_env_steps(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:

@@ -17,7 +17,8 @@ from dsac.compare.labels import LENGTHS, NAMES, rank, shown, told_apart
 from dsac.compare.overrides import base_choice, experiment_matters, overrides
 
 RATES = "rates.json"
-SETTINGS = {"paper": "published", "null": "published"}  # an experiment that has another name on the page
+# Experiments that have another name on the page.
+SETTINGS = {"paper": "published", "null": "published", "first_recipe": "first recipe"}
 
 
 @dataclass(frozen=True)

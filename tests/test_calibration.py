@@ -123,7 +123,7 @@ def test_returns_are_summed_as_critics_do(name: str, n_step: int, monkeypatch: p
     drawn, soft = algorithm.sample_action(torch.zeros(1, 3, OBS_DIM), torch.zeros(1, 3, 3))
     usual, bonus = float(drawn[0, 0, 0]), 0.0 if soft is None else float(soft[0, 0])
     first = np.full((3, 3), 0.25, np.float32)
-    found = monte_carlo.played_on(algorithm, Countdown([1, 2, 99]), first, 4, None)
+    found = monte_carlo.played_on(algorithm, n_step, Countdown([1, 2, 99]), first, 4, None)
     start = usual if name == "ppo" else 0.25
 
     def expected(steps: int) -> float:
@@ -218,7 +218,7 @@ def test_coverage_counts_single_returns(monkeypatch: pytest.MonkeyPatch):
     algorithm = make_algorithm("dsac_t", spec=envs.make("InvertedPendulum", 1, 0).spec)
     draws = np.random.default_rng(0)
 
-    def returns(_algorithm: Any, branches: Any, *_: Any) -> np.ndarray:
+    def returns(_algorithm: Any, _n_step: int, branches: Any, *_: Any) -> np.ndarray:
         return 5 + 2 * draws.standard_normal(branches.num_envs)
 
     said = {"factor": 1.0}
@@ -232,7 +232,7 @@ def test_coverage_counts_single_returns(monkeypatch: pytest.MonkeyPatch):
     make = settable_worlds(EnvConfig("InvertedPendulum"), 1)
     for factor, share in ((1.0, 0.954), (0.5, 0.683)):
         said["factor"] = factor
-        found = figures(monte_carlo.measure(algorithm, make, 4, 250, 4, 0))
+        found = figures(monte_carlo.measure(algorithm, 1, make, 4, 250, 4, 0))
         assert found.coverage == pytest.approx(share, abs=0.04)
         assert found.ratio == pytest.approx(factor, rel=0.08)
         assert found.bias_percent == pytest.approx(0, abs=4)

@@ -52,7 +52,7 @@ def test_one_iteration_of_dsac_t_is_short_to_read():
     while trainer.warmup_env_steps < trainer.algorithm.warmup_env_steps:
         trainer.collect_block(trainer.algorithm.warmup_act, learning=False)
     files = files_run(lambda: trainer.collect_block(trainer.act, learning=True))
-    assert trainer.updates == 2  # one moves the policy, one does not
+    assert trainer.updates == 2
     lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in files}
     for name, count in lines.items():
         print(f"{count:6,} {name}")

@@ -13,6 +13,7 @@ from dsac import config as config_module
 from dsac.algorithms import load as algorithm_class
 from dsac.config import compose, load, to_tree
 from dsac.errors import ConfigError
+from envs import TASKS
 
 RECIPE = """\
 algo:
@@ -136,5 +137,12 @@ def test_a_recipe_for_several_tasks_reaches_its_own_algorithms_on_them(tmp_path:
     for env, algo, gamma in (("Hopper", "sac", 0.5), ("Ant", "sac", 0.9), ("Hopper", "ppo", 0.99)):
         assert load(compose([f"experiment={path}", f"env={env}", f"algo={algo}"])).algo.gamma == gamma
     assert load(compose([f"experiment={path}", "env=Hopper", "algo=sac", "algo.gamma=0.7"])).algo.gamma == 0.7
-    assert not load(compose(["env=HalfCheetah"])).algo.observation_normalization
-    assert load(compose(["env=HalfCheetah", "algo=ppo"])).algo.observation_normalization
+    first = "experiment=first_recipe"
+    assert not load(compose(["env=HalfCheetah", first])).algo.observation_normalization
+    assert load(compose(["env=HalfCheetah", "algo=ppo", first])).algo.observation_normalization
+
+
+@pytest.mark.parametrize("algo", ["dsac_t", "sac", "td3", "ddpg"])
+def test_the_recipe_is_the_same_for_every_task(algo: str):
+    """Catches a value for one task, which a robot of one's own would not have."""
+    assert len({load(compose([f"algo={algo}", f"env={env}"])).algo for env in TASKS}) == 1

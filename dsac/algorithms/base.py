@@ -35,7 +35,6 @@ class Algorithm(nn.Module, ABC):
 
     acts_with      what the names of the tensors that `act` reads begin with: sent to remote collectors
     random_policy  whether the policy that the critics judge draws its actions, see `sample_action`
-    n_step         rewards that a target adds up before it bootstraps
     """
 
     Config: ClassVar[type[Any]] = AlgorithmConfig
@@ -43,7 +42,6 @@ class Algorithm(nn.Module, ABC):
     horizon: int = 1
     warmup_env_steps: int = 0
     delay: int = 1
-    n_step: int = 1
     random_policy: ClassVar[bool] = False
     head: ClassVar[str] = "tanh"
     acts_with: ClassVar[tuple[str, ...]] = ("",)
@@ -151,7 +149,7 @@ class OffPolicy(Algorithm):
 
     def __init__(self, spec: EnvSpec, config: Any, seeds: Sequence[int]) -> None:
         super().__init__(spec, config, seeds)
-        self.warmup_env_steps, self.n_step = config.warmup_env_steps, config.n_step or 1
+        self.warmup_env_steps = config.warmup_env_steps
         self.returns = (
             ReturnNormalizer(self.learners, config.num_envs, config.gamma) if config.return_normalization else None
         )

@@ -34,13 +34,17 @@ class Calibration:
             raise ConfigError(f"eval.calibration=true: algo={config.algo.name} has no critics; {REMEDY}")
 
     def __call__(
-        self, algorithm: Algorithm, learner: int, env_steps: int, should_stop: Callable[[int], bool]
+        self, algorithm: Algorithm, n_step: int, learner: int, env_steps: int, should_stop: Callable[[int], bool]
     ) -> dict[str, float]:
-        """Values by tag. Raises dsac.evaluation.scoring.Stopped where `should_stop`, asked at each step, says yes."""
+        """Values by tag. n_step, should_stop: see `measure`.
+
+        Raises dsac.evaluation.scoring.Stopped where `should_stop`, asked at each step, says yes.
+        """
         state = {name: value.cpu() for name, value in algorithm.state_dict().items()}
         alone = one_learner(type(algorithm), algorithm.spec, algorithm.config, algorithm.seeds, learner, state)
         seed = derived_seed(algorithm.seeds[learner], "evaluation", env_steps)
-        return by_tag(figures(measure(alone, self.make, self.states, self.samples, self.horizon, seed, should_stop)))
+        sizes = (self.states, self.samples, self.horizon)
+        return by_tag(figures(measure(alone, n_step, self.make, *sizes, seed, should_stop)))
 
 
 def by_tag(found: Figures) -> dict[str, float]:

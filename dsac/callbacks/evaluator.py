@@ -102,7 +102,7 @@ class Evaluator:
         if self.calibration is None:
             return {}
         stop = partial(should_stop, self.episodes)
-        return self.calibration(trainer.algorithm, learner, trainer.env_steps, stop)
+        return self.calibration(trainer.algorithm, trainer.memory.n_step(learner), learner, trainer.env_steps, stop)
 
     def write_best(self) -> None:
         """Write best policies that are not on the disk yet. Raises OSError where it does not take them."""

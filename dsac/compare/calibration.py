@@ -119,6 +119,7 @@ def calibrate(
 
     config = load(tree)
     horizon, make = horizon_of(config.algo.gamma), settable_worlds(config.env)
-    algorithm, manifest = newest_learner(folder, config, learner)
-    rows = measure(algorithm, make, STATES, SAMPLES, horizon, derived_seed(config.seeds[learner], "evaluation", 1))
+    algorithm, n_step, manifest = newest_learner(folder, config, learner)
+    seed = derived_seed(config.seeds[learner], "evaluation", 1)
+    rows = measure(algorithm, n_step, make, STATES, SAMPLES, horizon, seed)
     return {"env_steps": manifest["env_steps"], "states": STATES, "samples": SAMPLES, "horizon": horizon, **rows}

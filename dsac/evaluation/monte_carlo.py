@@ -62,6 +62,7 @@ def one_learner(
 
 def measure(
     algorithm: Algorithm,
+    n_step: int,
     make: MakeEnvs,
     states: int,
     samples: int,
@@ -72,8 +73,9 @@ def measure(
     """Predictions and returns of an algorithm of one learner, each from another env at a random one of its first steps.
 
     For each state: mean and sigma (as predicted, sigma only where there is one), return_mean and return_deviation of
-    `samples` returns (one, and 0, of a deterministic policy), and the share of them that sigma covers. `should_stop` is
-    asked at each step; raises Stopped when it says yes.
+    `samples` returns (one, and 0, of a deterministic policy), and the share of them that sigma covers. n_step: rewards
+    that a target of the critics adds up before it bootstraps. `should_stop` is asked at each step; raises Stopped when
+    it says yes.
     """
     generator = torch.Generator().manual_seed(seed)
     samples = samples if algorithm.random_policy else 1
@@ -92,7 +94,7 @@ def measure(
             rows_of = np.arange(first, first + branches.num_envs // samples).clip(max=states - 1)
             chosen = np.repeat(rows_of, samples)
             branches.load_state_dict({key: rows(value, chosen) for key, value in visited_states.items()})
-            played = played_on(algorithm, branches, action[chosen], horizon, generator, should_stop)
+            played = played_on(algorithm, n_step, branches, action[chosen], horizon, generator, should_stop)
             returns.append(played.reshape(-1, samples)[: states - first])
     finally:
         branches.close()
@@ -136,6 +138,7 @@ def visited(
 
 def played_on(
     algorithm: Algorithm,
+    n_step: int,
     envs: VecEnv,
     action: NDArray[np.float32],
     horizon: int,
@@ -147,7 +150,7 @@ def played_on(
     A critic of states alone judges the policy from the first action on. With n-step returns the entropy counts where a
     target bootstraps.
     """
-    gamma, steps = algorithm.config.gamma, algorithm.n_step
+    gamma = algorithm.config.gamma
     total, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     from_state = isinstance(algorithm.critic_network(), MLP)
     for time in range(horizon):
@@ -156,7 +159,7 @@ def played_on(
         if time > 0 or from_state:
             drawn, soft = algorithm.sample_action(torch.from_numpy(envs.observe())[None], noise(envs, generator))
             action = drawn[0].numpy()
-            if soft is not None and time % steps == 0:
+            if soft is not None and time % n_step == 0:
                 total += np.where(running, gamma**time * soft[0].numpy(), 0)
         step = envs.step(action)
         total += np.where(running, gamma**time * step.reward, 0)

@@ -19,6 +19,10 @@ class Memory(Protocol):
         """What it is, for the line that a run begins with."""
         return type(self).__name__.lower()
 
+    def n_step(self, learner: int) -> int:
+        """Rewards that a target of this learner adds up before it bootstraps."""
+        return 1
+
     def add(self, block: Any, counts: bool = True) -> None: ...
     def batches(self) -> Any: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -22,9 +22,6 @@ from dsac.memory.kernels import TERMINATED, TRANSITION, Integers, Rows, Words, c
 from dsac.seeding import seed_sequence
 
 
-STEPS_WHERE_EPISODES_TERMINATE = 3
-
-
 class Replay:
     """The newest `capacity` transitions of each learner, and the updates that are due for them.
 
@@ -83,6 +80,10 @@ class Replay:
         """Updates that the counted env steps allow and that were not drawn yet."""
         return math.floor(self._credit)
 
+    def n_step(self, learner: int) -> int:
+        """Rewards that a transition of this learner sums; 1 until that is chosen."""
+        return int(self._n_step[learner]) or 1
+
     def describe(self) -> str:
         """Size in words: capacity, learners and gigabytes (1e9 bytes)."""
         return self.frames.describe()
@@ -116,7 +117,7 @@ class Replay:
             raise RuntimeError(f"sampled too early: the learners hold {self._transitions.tolist()} transitions")
         if not self._n_step.all():
             terminated = (self._rings.flags & TERMINATED).any(axis=(1, 2))
-            self._n_step[:] = np.where(terminated, STEPS_WHERE_EPISODES_TERMINATE, 1)
+            self._n_step[:] = np.where(terminated, 3, 1)
         draw_rows(self._rings, self._written, self._generators, self._gamma, self._n_step, self._rows)
         if self._device_batches is not None:
             return self._device_batches.batch(self._rows)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsac.nn.layer_norm import EnsembleLayerNorm
+
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
 FEW_OUTPUTS = 8
 
@@ -64,18 +66,6 @@ def matrix_product(x: Tensor, weight: Tensor, leading: tuple[int, ...]) -> Tenso
     x, weight = x.expand(*leading, *x.shape[-2:]).flatten(0, -3), weight.flatten(0, -3)
     y = torch.bmm(weight.mT, x.mT).mT if weight.shape[-1] < FEW_OUTPUTS else torch.bmm(x, weight)
     return y.view(*leading, *y.shape[-2:])
-
-
-class EnsembleLayerNorm(nn.Module):
-    """Layer normalisation with its own gain and offset per slice; (*leading, B, features) to the same."""
-
-    def __init__(self, leading: Sequence[int], features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(*leading, 1, features))
-        self.bias = nn.Parameter(torch.zeros(*leading, 1, features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
 
 
 class MLP(nn.Module):

@@ -17,8 +17,8 @@ from dsac.persistence import checkpoint
 from dsac.schema.run_config import TrainConfig
 
 
-def newest_learner(run: Path, config: TrainConfig, learner: int) -> tuple[Algorithm, Mapping[str, Any]]:
-    """One learner of the newest intact checkpoint as an algorithm of its own, and the manifest of that checkpoint.
+def newest_learner(run: Path, config: TrainConfig, learner: int) -> tuple[Algorithm, int, Mapping[str, Any]]:
+    """One learner of the newest intact checkpoint as an algorithm of its own, its n_step, the checkpoint's manifest.
 
     Raises ConfigError where it has no critics or does not fit the config, CheckpointError where no checkpoint is whole.
     """
@@ -27,7 +27,9 @@ def newest_learner(run: Path, config: TrainConfig, learner: int) -> tuple[Algori
     worlds.close()
     arrays = {name: np.array(value) for name, value in state["trainer"]["algorithm"].items()}
     kind = load_algorithm(config.algo.name)
-    return one_learner(kind, worlds.spec, config.algo, config.seeds, learner, arrays), manifest
+    algorithm = one_learner(kind, worlds.spec, config.algo, config.seeds, learner, arrays)
+    n_step = config.algo.n_step if config.algo.off_policy else 1
+    return algorithm, n_step or int(state["trainer"]["memory"]["n_step"][learner]), manifest
 
 
 def critics_of(run: Path, config: TrainConfig, which: str, learner: int, env_steps: int) -> Algorithm:
@@ -35,7 +37,7 @@ def critics_of(run: Path, config: TrainConfig, which: str, learner: int, env_ste
 
     Raises ConfigError where no checkpoint holds them, and what `newest_learner` raises.
     """
-    algorithm, manifest = newest_learner(run, config, learner)
+    algorithm, _, manifest = newest_learner(run, config, learner)
     if manifest["env_steps"] != env_steps:
         hint = "; which=last has the critics of its own step" if which == "best" else ""
         raise ConfigError(
