@@ -89,10 +89,12 @@ def make(row: Row, folder: Path) -> Path:
 
 
 def uv(*words: str) -> None:
-    """Run uv. Raises NotToBeHad with the line that says why it failed."""
+    """Run uv. Raises NotToBeHad with what it says, without the paths of this machine."""
     done = subprocess.run([*UV, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotToBeHad(" ".join(re.sub(r"[^ -~]", " ", done.stderr).split())[:300])
+        print(done.stderr, file=sys.stderr)
+        complaint = re.sub(r"`?/\S+|[^ -~]", " ", done.stderr.partition("cause:")[0])
+        raise NotToBeHad(" ".join(complaint.split()).removeprefix("error: ")[:200])
 
 
 def tested(python: Path, words: tuple[str, ...], report: Path) -> dict[str, Any]:
