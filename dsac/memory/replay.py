@@ -26,8 +26,7 @@ class Replay:
     """The newest `capacity` transitions of each learner, and the updates that are due for them.
 
     seeds: one run seed a learner; learner k draws what a Replay with that seed alone would draw.
-    n_step: rewards that a transition sums; None: 3 for a learner that has seen an episode terminate when its first
-    batch is drawn, else 1.
+    n_step: rewards that are summed; None: 3 for a learner that saw an episode terminate before its first draw, else 1.
     device, rows_on_device: where batches go, and whether frames are kept there as well (None: where they fit).
     Raises InsufficientMemory, before anything is allocated, if the rings do not fit into memory.
     """
