@@ -165,6 +165,19 @@ def test_arguments_are_part_of_the_config(built: list[Any]):
     assert len({identity(load(compose(other))) for other in [*others, [*CART, *words]]}) == 4
 
 
+def test_a_search_for_a_run_imports_no_wrapper_of_another(built: list[Any], tmp_path: Path):
+    """Catches a sweep that loads, and so imports, what a folder beside its own names."""
+    asked = load(compose(["env=gymnasium", "env.id=Pendulum-v1", "algo=sac", f"runs={tmp_path}"]))
+    tree = to_tree(asked)
+    theirs = tmp_path / "Pendulum-v1" / "sac" / "theirs"
+    theirs.mkdir(parents=True)
+    (tmp_path / "their_wrapper.py").write_text("class Theirs: ...")
+    tree["env"]["wrappers"] = ["their_wrapper:Theirs"]
+    (theirs / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert find(asked).run is None
+    assert "their_wrapper" not in sys.modules
+
+
 def test_a_run_gives_its_arguments_again(built: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a command that builds another env than the run was trained in, and one that takes other arguments."""
     words = [*small_words(tmp_path / "runs", "sac", *CART), "env.kwargs.mass=4", "env.wrappers=own_cart:Half"]

@@ -138,8 +138,10 @@ def test_a_log_that_was_cut_back_is_read_anew(tmp_path: Path):
     assert folder.look()[0].curve == (1.0, 2.0)
     append(run, *(f"{3000 + index},9,9.00,eval/return,{index}.0" for index in range(20)))
     folder.look()
-    path.write_text("\n".join(rows[:7]) + "\n" + "".join(f"2500,9,9.00,eval/return,{index}.0\n" for index in range(40)))
-    assert len(folder.look()[0].curve) == 42
+    path.write_text(
+        "\n".join(rows[:7]) + "\n" + "".join(f"2500,9,9.00,eval/return,{index}.0\n" for index in range(100, 140))
+    )
+    assert folder.look()[0].curve == (1.0, 2.0, *range(100, 140))
 
 
 def test_of_a_long_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
