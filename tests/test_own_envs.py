@@ -210,13 +210,13 @@ def test_a_run_gives_its_arguments_again(built: list[Any], tmp_path: Path, capsy
 ROBOT = """
 from envs.task import Task, write_row
 
-def reset(physics, uniform, normal):
-    physics.qpos[0] = uniform[0]
+def reset(physics, state, noise):
+    physics.qpos[0] = noise.uniform[0]
 
-def observe(physics, observation):
+def observe(physics, state, noise, observation):
     write_row(physics.qvel, 0, observation, write_row(physics.qpos, 0, observation, 0))
 
-def reward(physics, memory, terms):
+def reward(physics, state, terms):
     return -abs(physics.qpos[0])
 
 TASK = Task(
