@@ -14,6 +14,7 @@ from pathlib import Path
 from envs.task import Action, Randomisation, Task, between
 
 XML = str(Path(__file__).with_suffix(".xml"))
+WORDS = ("env=custom", f"env.xml={XML}", f"env.task={__name__}", "env.randomise=true", "env.max_episode_steps=20")
 COMMAND, LEFT, ACTION, BEFORE, LATE, LATER, STEPS = 0, 1, 2, 3, 4, 5, 6
 CART, ROD = 0, 1
 
