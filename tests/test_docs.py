@@ -102,3 +102,19 @@ def test_the_code_of_the_api_page_runs(tmp_path: Path):
     assert len(blocks) >= 6
     (tmp_path / "page.py").write_text("\n".join(blocks))
     run_python("page.py", cwd=tmp_path)
+
+
+def test_the_task_of_the_page_of_environments_runs(tmp_path: Path):
+    """Catches a page whose task the engine refuses, a command that never changes, and an action that is not seen."""
+    page = (DOCS / "environments.md").read_text()
+    (block,) = re.findall(r"<!-- cheetah_speed.py: [^\n]*\n```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "cheetah_speed.py").write_text(block)
+    steps = """
+import numpy as np
+import envs
+cheetah = envs.make("custom", 2, 0, task="cheetah_speed")
+move = np.full((2, 6), 0.5, np.float32)
+seen = np.array([cheetah.step(move).next_obs for _ in range(200)])
+print(len(np.unique(seen[:, 0, 0])), seen[0, 0, 1], seen.shape[2])
+"""
+    assert run_python("-c", steps, cwd=tmp_path).split() == ["4", "0.5", "24"]

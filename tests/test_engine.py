@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import commanded_cart
 import mujoco
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from envs.native.noise import draw
 from envs.task import Randomisation
 
 ROOT = Path(__file__).parents[1]
+CART = commanded_cart.__name__
 
 
 def actions(engine: Engine, steps: int, seed: int = 0) -> np.ndarray:
@@ -34,31 +36,47 @@ def assert_same(one: Step, other: Step) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-@pytest.mark.parametrize("name", envs.TASKS)
-def test_a_restored_world_goes_on_bit_for_bit(name: str) -> None:
-    """Catches state that is forgotten: warm start, the position that the next reward is measured from, the clock."""
-    saved, other = make(name, 3, seed=1, max_episode_steps=40), make(name, 3, seed=2, max_episode_steps=40)
+@pytest.mark.parametrize(("name", "randomise"), [*((name, False) for name in (*envs.TASKS, CART)), (CART, True)])
+def test_a_restored_world_goes_on_bit_for_bit(name: str, randomise: bool) -> None:
+    """Catches state that is forgotten: warm start, the position that the next reward is measured from, the clock.
+
+    Of the cart also its command, its action before, a push that lasts, and what its controller reads between two steps.
+    """
+    saved, other = (make(name, 3, seed, max_episode_steps=40, randomise=randomise) for seed in (1, 2))
     moves = actions(saved, 60)
     for move in moves[:25]:
         saved.step(move)
-    state = saved.state_dict()
-    expected = [saved.step(move) for move in moves[25:]]
+    state, privileged = saved.state_dict(), saved.privileged()[0]
+    expected = [(saved.step(move), saved.privileged()) for move in moves[25:]]
     other.load_state_dict(state)
     np.testing.assert_array_equal(other.observe(), state["obs"])
-    for move, step in zip(moves[25:], expected, strict=True):
+    np.testing.assert_array_equal(other.privileged()[0], privileged)
+    for move, (step, beside) in zip(moves[25:], expected, strict=True):
         assert_same(other.step(move), step)
+        np.testing.assert_array_equal(other.privileged(), beside)
 
 
-@pytest.mark.parametrize("key", ["physics", "memory", "generators", "episode_step"])
-def test_each_part_of_the_state_is_needed(key: str) -> None:
+WHOLE = slice(None)
+CART_STATE = mujoco.mj_stateSize(mujoco.MjModel.from_xml_path(commanded_cart.XML), mujoco.mjtState.mjSTATE_INTEGRATION)
+PARTS = [
+    *((name, key, WHOLE) for name in ("Ant", CART) for key in ("physics", "memory", "generators", "episode_step")),
+    *((CART, "memory", slice(entry, entry + 1)) for entry in range(len(commanded_cart.TASK.state))),
+    (CART, "physics", slice(CART_STATE, None)),  # what actuate reads
+]
+
+
+@pytest.mark.parametrize(("name", "key", "columns"), PARTS)
+def test_each_part_of_the_state_is_needed(name: str, key: str, columns: slice) -> None:
     """Catches a part of the state that nothing reads, and a test above that would not see it missing."""
-    engine = make("Ant", 2, seed=1, max_episode_steps=30)
+    engine = make(name, 2, seed=1, max_episode_steps=30)
     moves = actions(engine, 40)
     for move in moves[:10]:
         engine.step(move)
     state = engine.state_dict()
     expected = [engine.step(move) for move in moves[10:]]
-    engine.load_state_dict({**state, key: state[key] + state[key].dtype.type(1)})
+    other = state[key].copy()
+    other[..., columns] += other.dtype.type(1)
+    engine.load_state_dict({**state, key: other})
     steps = [engine.step(move) for move in moves[10:]]
     assert any(
         not np.array_equal(getattr(one, name), getattr(two, name))
@@ -69,7 +87,8 @@ def test_each_part_of_the_state_is_needed(key: str) -> None:
 
 def test_a_state_of_another_task_or_size_is_refused() -> None:
     state = make("Hopper", 2, seed=0).state_dict()
-    for other in (make("Walker2d", 2, seed=0), make("Hopper", 3, seed=0)):
+    longer = Engine(make("Hopper", 1, 0).task._replace(state=("a (m)", "b (m)")), 2, 0)
+    for other in (make("Walker2d", 2, seed=0), make("Hopper", 3, seed=0), longer):
         with pytest.raises(EnvironmentFault, match="the saved state"):
             other.load_state_dict(state)
 
@@ -92,6 +111,50 @@ def test_a_forked_world_is_the_same_world_until_its_reset() -> None:
     assert ended
 
 
+def test_a_forked_world_goes_its_own_way_where_noise_is_drawn() -> None:
+    """Catches a fork that forgets the task's state, and one that copies the generator and so pushes both alike."""
+    engine = make(CART, 4, seed=1)
+    for move in actions(engine, 10):
+        engine.step(move)
+    engine.fork(0, [2])
+    state = engine.state_dict()
+    for key in ("physics", "memory", "obs", "privileged", "episode_step"):
+        np.testing.assert_array_equal(state[key][2], state[key][0])
+    assert not np.array_equal(state["memory"][1], state["memory"][0])
+    state["generators"][2] = state["generators"][0]
+    engine.load_state_dict(state)
+    alike = [engine.step(np.repeat(move[:1], 4, axis=0)).next_obs for move in actions(engine, 10, seed=1)]
+    assert all(np.array_equal(obs[2], obs[0]) for obs in alike)
+    engine.fork(0, [3])
+    obs = engine.step(np.zeros((4, 1), dtype=np.float32)).next_obs
+    assert not np.array_equal(obs[3], obs[0])
+
+
+def test_a_task_runs_its_functions_in_the_order_that_it_is_told() -> None:
+    """Catches a command that the policy does not see before it is judged by it, and an action that is seen too late.
+
+    The same steps are written out: reward compares with the command and the action of the observation acted on.
+    """
+    engine = make(CART, 3, seed=4)
+    obs, before = engine.observe(), np.zeros(3)
+    assert not obs[:, 5].any()
+    judged: list[tuple[bool, bool]] = []
+    for move in actions(engine, 200):
+        step = engine.step(move)
+        action = before
+        for _ in range(engine.task.frame_skip):
+            action = action + 0.5 * (2.0 * move[:, 0] - action)
+        np.testing.assert_allclose(step.next_obs[:, 5], action, rtol=1e-5)
+        np.testing.assert_allclose(step.reward_terms[:, 1], -0.1 * np.abs(action - obs[:, 5]), rtol=1e-4, atol=1e-6)
+        speed = engine.privileged()[1][:, 0]  # of the pushed cart, which reward does not see
+        as_seen = np.isclose(step.reward_terms[:, 0], -np.abs(speed - obs[:, 4]), atol=1e-5)
+        judged += zip(step.next_obs[:, 4] != obs[:, 4], as_seen, strict=True)
+        obs, before = step.obs, np.where(step.terminated | step.truncated, 0.0, action)
+    for changed in (False, True):
+        share = np.mean([seen for other, seen in judged if other == changed])
+        assert 0.8 < share < 1.0  # one step in ten has a push
+
+
 def test_set_state_starts_an_episode_there() -> None:
     engine = make("HalfCheetah", 2, seed=1, max_episode_steps=5)
     for move in actions(engine, 3):
@@ -105,9 +168,10 @@ def test_set_state_starts_an_episode_there() -> None:
     assert ends == [[False, False], [True, False], [False, False], [False, False], [False, True]]
 
 
-def test_threads_and_neighbours_do_not_change_a_world() -> None:
+@pytest.mark.parametrize("name", ["Hopper", CART])
+def test_threads_and_neighbours_do_not_change_a_world(name: str) -> None:
     """Catches worlds that share noise, memory or a generator, and a result that depends on who steps first."""
-    alone, many = make("Hopper", 3, seed=5, threads=1), make("Hopper", 8, seed=5, threads=2)
+    alone, many = make(name, 3, seed=5, threads=1), make(name, 8, seed=5, threads=2)
     moves = actions(many, 150)
     for move in moves:
         one, other = alone.step(move[:3]), many.step(move)

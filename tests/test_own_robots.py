@@ -321,6 +321,79 @@ def test_an_error_of_the_compiler_names_its_line(folder: Path) -> None:
     assert any(f"{name}.py:{number}:" in str(refused.value) for number in numbers)
 
 
+OLD = """
+from envs.task import Task, entry_names
+
+def reset(physics, uniform, normal):
+    physics.qpos[0] = uniform[0]
+
+def observe(physics, observation):
+    observation[0] = physics.qpos[0]
+
+def remember(physics, memory):
+    memory[0] = physics.qpos[0]
+
+def reward(physics, memory, terms):
+    return physics.qpos[0] - memory[0]
+
+TASK = Task(
+    id="Slider-v0", xml=None, frame_skip=2, max_episode_steps=10, observation_names=lambda model: ["q"],
+    reward_terms=(), reset=reset, observe=observe, reward=reward, uniform=1, remember=remember, memory=1,
+)
+"""
+MENDED_FIELDS = OLD.replace("remember=remember, memory=1", 'command=remember, state=("x (m)",)')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (OLD, ("Task has no remember", "command=", "(physics, state, noise)")),
+        (OLD.replace("remember=remember, ", ""), ("Task has no memory", "state=(")),
+        (OLD.replace("remember=remember, memory", "unifrom"), ("Task has no unifrom", "did you mean uniform?")),
+        (
+            MENDED_FIELDS,
+            (
+                *("write def reset(physics, state, noise)", "write def remember(physics, state, noise)"),
+                *("write def observe(physics, state, noise, observation)", "write def reward(physics, state, terms)"),
+                *("memory is now state", "normal is now noise.normal", "uniform is now noise.uniform"),
+            ),
+        ),
+    ],
+)
+def test_a_task_file_of_the_first_form_is_told_in_a_line_how_to_mend_it(
+    folder: Path, text: str, said: tuple[str, ...]
+) -> None:
+    """Catches a traceback, and an old reset, whose three arguments would be taken for those of today."""
+    name = write(folder, text)
+    with pytest.raises(EnvironmentFault) as refused:
+        build(folder, name)
+    assert_says(str(refused.value), f"{name}.py:", *said)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ('privileged_names=("a (m)",)', ("privileged_names", "no privileged")),
+        ('actions=(Action("speed (m/s)", -1.0, 1.0),)', ("actions", "no actuate")),
+        ('actuate=idle, actions=(Action("speed (m/s)", 1.0, -1.0),)', ("limits", "speed (m/s)", "1 to -1")),
+        ("actuate=idle", ("leaves 1 of the 1 entries of physics.ctrl", "push")),
+        ("command=beyond", ("IndexError", "state of 0", "noise.uniform of 0")),
+    ],
+)
+def test_what_is_missing_in_a_task_is_named(folder: Path, change: str, said: tuple[str, ...]) -> None:
+    """Catches controls that nobody writes, names without a function, and a state that is written and not named."""
+    functions = (
+        "from envs.task import Action\n"
+        "def idle(physics, state, action, noise):\n    pass\n"
+        "def beyond(physics, state, noise):\n    state[0] = 1.0\n"
+    )
+    name = write(folder, TASK.replace("uniform=1,", f"uniform=1, {change},"), imports=functions)
+    with pytest.raises(EnvironmentFault) as refused:
+        build(folder, name)
+    assert_says(str(refused.value), *said)
+
+
 def test_models_that_cannot_be_used_are_refused(folder: Path) -> None:
     name = write(folder, TASK)
     with pytest.raises(EnvironmentFault, match=r"env\.xml"):

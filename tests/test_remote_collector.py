@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commanded_cart
 import numpy as np
 import pytest
 import torch
@@ -111,9 +112,10 @@ def test_what_is_sent_is_what_acts(algo: str):
     assert len(sent) < len(original.state_dict()) / 2
 
 
-def test_on_policy_blocks_are_those_of_the_same_collectors_here(ray: PretendedRay):
+@pytest.mark.parametrize("words", [(), commanded_cart.WORDS], ids=["pole", "cart"])
+def test_on_policy_blocks_are_those_of_the_same_collectors_here(ray: PretendedRay, words: tuple[str, ...]):
     """Catches worlds that are mixed up, a policy that lags, and an order of parts that depends on who is first."""
-    collector, algorithm = remote("ppo", "num_envs=4", "learners=2")
+    collector, algorithm = remote("ppo", "num_envs=4", "learners=2", *words)
     alone = [CollectorHost(to_tree(collector.config), ".", index, 2, 2) for index in range(2)]
     for turn in range(3):
         ray.last_first = not ray.last_first
