@@ -24,7 +24,7 @@ from envs.caches import private_folder
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("dsac", "envs", "examples") for path in (ROOT / folder).rglob("*.py"))
-IMPORT_A_USERS_MODULE = {"dsac/algorithms/__init__.py", "envs/tasks/__init__.py", "envs/gymnasium.py"}
+IMPORT_A_USERS_MODULE = {"dsac/algorithms/__init__.py", "envs/tasks/__init__.py", "envs/registered.py"}
 RUN_CODE = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "runpy"}
 LISTEN = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "wsgiref", "multiprocessing.managers"}
 ALLOWED = {
