@@ -93,7 +93,7 @@ def uv(*words: str) -> None:
     done = subprocess.run([*UV, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-        complaint = re.sub(r"`?/\S+|[^ -~]", " ", done.stderr.partition("cause:")[0])
+        complaint = re.sub(r"`?/\S+|[^ -~]", " ", re.split("cause:|hint:", done.stderr)[0])
         raise NotToBeHad(" ".join(complaint.split()).removeprefix("error: ")[:200])
 
 
