@@ -36,7 +36,7 @@ VALUES: dict[str, Any] = {
     "experiment": None, "threads": 3, "device": "cuda", "accelerate": "compile", "export.safe_action": "zero",
     "runs": "elsewhere", "ray.address": "auto", "env.id": "Other-v0", "env.xml": "b.xml", "env.task": "b",
     "env.name": "Ant", "env.backend": "gymnasium", "env.max_episode_steps": 7, "precision": "tf32", "init_from": "a",
-    "collect": "ray",
+    "collect": "ray", "env.kwargs": {"mass": 4}, "env.wrappers": ["own:Half"],
 }  # fmt: skip
 
 

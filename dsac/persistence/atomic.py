@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dsac.errors import CheckpointError
-from dsac.schema.files import create, is_folder, make_folder, plain_file, read_text, remove, sync, temp_path
+from dsac.schema.files import create, flush, is_folder, make_folder, plain_file, read_text, remove, sync, temp_path
 from dsac.schema.plain_data import misfit, parse_json
-from envs.system import flush
 
 SCHEMA = 2
 MANIFEST = "manifest.json"

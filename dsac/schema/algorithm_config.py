@@ -85,9 +85,10 @@ class OffPolicyConfig(AlgorithmConfig):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if self.n_step is not None and self.n_step * self.num_envs > self.replay_capacity:
+        steps = self.n_step or 3  # null may choose so many
+        if steps * self.num_envs > self.replay_capacity:
             found.append(
-                f"algo.replay_capacity={self.replay_capacity} holds no algo.n_step={self.n_step} steps of each of "
+                f"algo.replay_capacity={self.replay_capacity} holds no algo.n_step={steps} steps of each of "
                 f"algo.num_envs={self.num_envs} envs"
             )
         if self.warmup_env_steps > self.replay_capacity:

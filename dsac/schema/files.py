@@ -19,7 +19,6 @@ from typing import Any
 from dsac.errors import FileError
 from dsac.schema.plain_data import parse_json, parse_yaml
 from dsac.schema.plain_text import warn
-from envs.system import flush
 
 LARGEST_YAML = 1 << 16  # bytes, as all limits; a config has some 3,000
 LARGEST_JSON = 4 << 20
@@ -150,6 +149,13 @@ def size_of(path: Path) -> int:
 def is_folder(path: Path) -> bool:
     """Whether a folder stands there itself, no link to one."""
     return stat.S_ISDIR(mode_of(path))
+
+
+def flush(descriptor: int) -> None:
+    """Return once what was written to an open file is on the disk."""
+    from envs import system  # late: a user's own ./envs, which would be imported here, is refused by then
+
+    system.flush(descriptor)
 
 
 def sync(path: Path) -> None:
