@@ -66,12 +66,12 @@ def _wrapper_of(path: str) -> Wrapper:
     if not module or not name.isidentifier():
         raise UnsuitableEnvironment(f"env.wrappers: {path!r} is no import path; module:Class is right")
     found = _imported(module, f"env.wrappers={path}")
-    wrapper = getattr(found, name, None)
-    if not callable(wrapper):
+    wrapper: Wrapper | None = getattr(found, name, None)
+    if wrapper is None or not callable(wrapper):
         offered = [other for other, value in vars(found).items() if callable(value)]
         hint = f"; did you mean {nearest(name, offered)}?" if offered else ""
         raise UnsuitableEnvironment(f"env.wrappers={path}: the module {module} has no class {name}{hint}")
-    return wrapper  # type: ignore[no-any-return]
+    return wrapper
 
 
 def _imported(module: str, asked: str) -> Any:

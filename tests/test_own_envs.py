@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -84,9 +85,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     (tmp_path / "own_cart.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    import own_cart  # type: ignore[import-not-found]
-
-    yield own_cart.BUILT
+    yield importlib.import_module("own_cart").BUILT
     del sys.modules["own_cart"]
     del gymnasium.registry["Cart-v0"]
 

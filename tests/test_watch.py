@@ -189,9 +189,10 @@ def test_odd_runs_stop_nothing_and_nothing_is_written(tmp_path: Path, capsys: py
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     found = Folder(tmp_path).look()
     assert all(run.why for run in found if run.state == "unreadable")
-    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=160)
     console.print(view.table(found, 100, view.BARS, 160))
-    assert r"\x1b[2J[red]odd" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert r"\x1b[2J[red]odd" in drawn.getvalue()
 
 
 def test_a_run_that_was_mended_is_read_again(tmp_path: Path):

@@ -128,7 +128,7 @@ def costs(env: str, summaries: Sequence[Summary], groups: Sequence[Group], by: s
     ]
     goal = number(summaries[0].threshold)
     columns = [
-        "", "worlds", "updates/step", "average return", f"reached {goal}", "env steps", "time", "env steps/s",
+        "", "envs", "updates/step", "average return", f"reached {goal}", "env steps", "time", "env steps/s",
         "updates/s", "whole run",
     ]  # fmt: skip
     machines = dict.fromkeys(machine(run.facts, run.settings) for group in groups for run in group.runs)
@@ -206,16 +206,8 @@ def critics(rows: Sequence[Calibration]) -> Table:
         for row in rows
     ]
     columns = [
-        "",
-        "seeds",
-        "bias",
-        "of the return",
-        "sigma",
-        "spread",
-        "sigma / spread",
-        "rank correlation",
-        "coverage",
-    ]
+        "", "seeds", "bias", "of the return", "sigma", "spread", "sigma / spread", "rank correlation", "coverage",
+    ]  # fmt: skip
     samples = " or ".join(map(str, sorted({row.samples for row in rows})))
     notes = [
         f"At {STATES} states on the policy's way, from the newest checkpoint, in the task's units: the predicted "

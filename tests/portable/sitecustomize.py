@@ -2,8 +2,9 @@
 
 import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH120, PTH100
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from envs import system
 
