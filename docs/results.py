@@ -17,7 +17,7 @@ import results_stages as stages
 from results_contests import METHODS, at_equal_env_steps, axes, headline, side_by_side
 from results_entries import Entry, Found, Rate, commands, gathered
 
-from dsac.compare import calibration, figures, scores, tables
+from dsac.compare import calibration, cells, figures, scores, tables
 from dsac.compare.groups import Group
 from dsac.compare.published import published
 from dsac.compare.scores import final
@@ -27,7 +27,7 @@ README, PAGE, RECIPE = "README.md", "docs/results.md", "docs/recipe.md"
 PROTOCOL = {"precision", "num_envs", "updates_per_env_step"}  # overrides that leave a method what it is
 
 
-def reached(entries: Sequence[Entry]) -> tables.Table:
+def reached(entries: Sequence[Entry]) -> cells.Table:
     """What each group of a task came to at the last points that its seeds share."""
     rows = []
     for entry in entries:
@@ -41,9 +41,9 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
                     str(row.seeds),
                     f"{row.env_steps:,.0f}",
                     f"{scores.median([run.updates[-1] for run in there.runs]):,.0f}",
-                    tables.spread(row.final),
-                    tables.spread(row.final_iqm) if row.seeds >= 4 else tables.NOTHING,  # below, nothing is cut off
-                    tables.spread(row.best),
+                    cells.spread(row.final),
+                    cells.spread(row.final_iqm) if row.seeds >= 4 else cells.NOTHING,  # below, nothing is cut off
+                    cells.spread(row.best),
                     str(row.best_of),
                 ]
             )
@@ -53,10 +53,10 @@ def reached(entries: Sequence[Entry]) -> tables.Table:
     )
     machines = sorted({tables.machine(run.facts, run.settings) for one in groups for run in one.runs})
     notes = [f"{' or '.join(facts)}. Made on {'; '.join(machines)}."]
-    if theirs := [f"{row.algorithm} {tables.number(row.mean)}" for row in published(env)]:
+    if theirs := [f"{row.algorithm} {cells.number(row.mean)}" for row in published(env)]:
         notes.append(f"The paper, after 30,000,000 env steps of {published(env)[0].env}: {', '.join(theirs)}.")
     columns = ["", "seeds", "env steps", "updates", "return", "interquartile mean", "best of last 10%", "of"]
-    return tables.Table(env, "", columns, rows, notes)
+    return cells.Table(env, "", columns, rows, notes)
 
 
 def comparable(one: Entry, other: Entry, entries: Sequence[Entry]) -> bool:
@@ -100,8 +100,8 @@ def against(first: Group, second: Group) -> list[str]:
     """Two groups, cut at the same point of an axis, as cells."""
     pair = scores.pair(first, second)
     seeds = f"{len(first.runs)}, {len(second.runs)}"
-    means = " and ".join(tables.number(float(final(group).mean())) for group in (first, second))
-    return [seeds, means, tables.spread(pair.difference), tables.spread(pair.probability), pair.verdict]
+    means = " and ".join(cells.number(float(final(group).mean())) for group in (first, second))
+    return [seeds, means, cells.spread(pair.difference), cells.spread(pair.probability), pair.verdict]
 
 
 def shown_rates(rates: Sequence[Rate]) -> list[list[str]]:
@@ -120,7 +120,7 @@ def shown_rates(rates: Sequence[Rate]) -> list[list[str]]:
 
 def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown without a heading."""
-    text = tables.markdown(tables.Table("", "-", columns, rows)).partition("\n\n")[2]
+    text = cells.markdown(cells.Table("", "-", columns, rows)).partition("\n\n")[2]
     return text.replace("\\](", "](")  # the links of this page are its own
 
 
@@ -132,7 +132,7 @@ def chapter(env: str, entries: Sequence[Entry], places: Sequence[str]) -> str:
         f"### {env}",
         grid(table.columns, table.rows).strip(),
         *table.notes,
-        *([tables.markdown(tables.critics(critics)).partition("\n\n")[2].strip()] if critics else []),
+        *([cells.markdown(tables.critics(critics)).partition("\n\n")[2].strip()] if critics else []),
         *(f"![{picture.alt}]({picture.path})" for picture in pictures(env, entries)),
         f"Runs: {', '.join(f'[{place}](results/{place})' for place in places)}. Made by",
         "\n".join(["```sh", *commands(entries), "```"]),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import results_stages as stages
 from results_entries import Entry, Found
 
-from dsac.compare import scores, tables
+from dsac.compare import cells, scores
 from dsac.compare.scores import final
 from dsac.evaluation.statistics import mean
 
@@ -67,7 +67,7 @@ def at_equal_env_steps(tasks: Mapping[str, Sequence[Entry]]) -> list[list[str]]:
         last = max(stages.ends(one.group)[-1] for one in every if one.off_policy)
         for point in stages.apart(end for one in every for end in stages.ends(one.group)):
             there = met(methods, point, stages.ENV_STEPS)
-            several = len(METHODS) - there.count(tables.NOTHING) > 1
+            several = len(METHODS) - there.count(cells.NOTHING) > 1
             if first < stages.REACHED * point and point <= last and (several or point == last):
                 rows.append([name, *there])
     return rows
@@ -110,6 +110,6 @@ def standing(entries: Sequence[Entry], point: float, axis: stages.Axis) -> str:
     """7,126 [6,773, 7,486] (3): the return at a point of an axis, and seeds; of several groups that with most."""
     cuts = [there for one in entries if (there := stages.cut_at(one.group, point, axis))]
     if not cuts:
-        return tables.NOTHING
+        return cells.NOTHING
     group = max(cuts, key=lambda there: len(there.runs))
-    return f"{tables.spread(scores.estimate(mean, [final(group)]))} ({len(group.runs)})"
+    return f"{cells.spread(scores.estimate(mean, [final(group)]))} ({len(group.runs)})"

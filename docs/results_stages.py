@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsac.compare import tables
+from dsac.compare import cells
 from dsac.compare.groups import Group
 from dsac.compare.results import Run
 from dsac.compare.scores import Curve, curve
@@ -41,7 +41,7 @@ def time(seconds_per_env_step: Mapping[str, float]) -> Axis:
 
     Times fall between evaluations, so that the last one by then may lie further back.
     """
-    return Axis(lambda group, run: run.env_steps * seconds_per_env_step[group.label], tables.duration, near=0.8)
+    return Axis(lambda group, run: run.env_steps * seconds_per_env_step[group.label], cells.duration, near=0.8)
 
 
 def cut(group: Group, limit: float, axis: Axis = ENV_STEPS) -> Group | None:

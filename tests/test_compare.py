@@ -15,7 +15,7 @@ from made_runs import made_run, made_seeds
 
 from dsac import compare
 from dsac.cli import exit_codes
-from dsac.compare import figures, main, scores, tables
+from dsac.compare import cells, figures, main, scores
 from dsac.compare.commands import commands, differences
 from dsac.compare.groups import grouped
 from dsac.compare.published import published
@@ -263,10 +263,10 @@ def test_differences_show_what_sets_groups_apart(tmp_path: Path):
 def test_numbers_are_said_shortly():
     """Catches digits that nobody reads, and a bar in a cell that breaks a table of Markdown."""
     numbers = [12345.6, 83.44, -0.271, -0.001, float("inf")]
-    assert [tables.number(value) for value in numbers] == ["12,346", "83.4", "-0.27", "0.00", "-"]
-    assert [tables.duration(s) for s in (4.12, 200, 7500, float("inf"))] == ["4.1 s", "3 min 20 s", "2 h 05 min", "-"]
-    table = tables.Table("", "x", ["", "a|b"], [["1", "2"]])
-    assert "a\\|b" in tables.markdown(table)
+    assert [cells.number(value) for value in numbers] == ["12,346", "83.4", "-0.27", "0.00", "-"]
+    assert [cells.duration(s) for s in (4.12, 200, 7500, float("inf"))] == ["4.1 s", "3 min 20 s", "2 h 05 min", "-"]
+    table = cells.Table("", "x", ["", "a|b"], [["1", "2"]])
+    assert "a\\|b" in cells.markdown(table)
 
 
 @pytest.mark.parametrize(

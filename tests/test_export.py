@@ -19,8 +19,8 @@ from dsac.cli.exit_codes import REFUSED, STORAGE, USAGE
 from dsac.errors import CheckpointError, ConfigError, ExportRefused
 from dsac.export import c_header, main, onnx_graph, runtimes, write
 from dsac.export import parity as parity_module
-from dsac.export.c_library import CLibrary
 from dsac.export.layers import Layers
+from dsac.export.runtimes import CLibrary
 from dsac.nn.networks import ACTIVATIONS
 from dsac.persistence.atomic import rendered
 from dsac.schema.safe_action import safe_action

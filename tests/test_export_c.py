@@ -17,7 +17,7 @@ from forged import edit_config
 from dsac import export
 from dsac.cli import exit_codes
 from dsac.export.c_header import quoted
-from dsac.export.c_library import CLibrary
+from dsac.export.runtimes import CLibrary
 from dsac.schema.plain_text import in_source
 from envs.engine import Engine
 from envs.tasks import find_task

@@ -16,7 +16,7 @@ from made_runs import made_run, made_seeds
 
 from dsac import compare
 from dsac.cli import exit_codes
-from dsac.compare import main, results, tables
+from dsac.compare import cells, main, results
 from dsac.schema import plain_text
 
 
@@ -172,9 +172,9 @@ def test_markdown_is_text():
     """Catches a name that ends its cell, opens an element or is a link."""
     assert plain_text.markdown("a|b<i>&c`d\x1b") == "a\\|b&lt;i&gt;&amp;c\\`d\\x1b"
     assert plain_text.markdown("[x](y) [1, 2]") == "[x\\](y) [1, 2]"
-    table = tables.Table("t\n", "x", ["", "a"], [["=1|", "\x1b[2J"]], ["<b>"])
-    assert "\x1b" not in tables.screen(table)
-    assert tables.markdown(table) == "### t\\n: x\n\n|  | a |\n| --- | ---: |\n| =1\\| | \\x1b[2J |\n\n&lt;b&gt;\n"
+    table = cells.Table("t\n", "x", ["", "a"], [["=1|", "\x1b[2J"]], ["<b>"])
+    assert "\x1b" not in cells.screen(table)
+    assert cells.markdown(table) == "### t\\n: x\n\n|  | a |\n| --- | ---: |\n| =1\\| | \\x1b[2J |\n\n&lt;b&gt;\n"
 
 
 def test_a_report_over_odd_runs(tmp_path: Path):

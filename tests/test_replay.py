@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from dsac.data import Transition
 from dsac.memory import frame_log
-from dsac.memory.kernels import next_word
 from dsac.memory.replay import Replay
+from envs.native.random_words import next_word
 
 GAMMA = 0.9
 # Enough that a transition which is never drawn is no accident: fewer than 24 share the odds.

@@ -14,7 +14,7 @@ from typing import Any
 
 from dsac.cli.exit_codes import FINISHED, entered
 from dsac.cli.progress import following
-from dsac.compare import calibration, comparison, figures, results, tables
+from dsac.compare import calibration, cells, comparison, figures, results, tables
 from dsac.compare.comparison import Comparison
 from dsac.compare.page import report
 from dsac.compare.results import Run
@@ -138,12 +138,12 @@ def print_summary(
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     remarks = [f"- {plain_text.markdown(remark)}\n" for remark in found.remarks]
-    (out / TABLES).write_text("\n".join([*map(tables.markdown, every), *remarks]))
+    (out / TABLES).write_text("\n".join([*map(cells.markdown, every), *remarks]))
     numbers = {name: getattr(found, part) for name, part in NUMBERS.items()} | {"critics.csv": critics}
     files = [out / TABLES]
     for name, lines in numbers.items():
         if lines:
-            (out / name).write_text(tables.as_csv(lines))
+            (out / name).write_text(cells.as_csv(lines))
             files.append(out / name)
     if drawn:
         files += figures.draw(found, critics, out)
@@ -154,7 +154,7 @@ def print_summary(
         used = {run.name for group in found.groups for run in group.runs}
         results.write_committed(Path(config.commit), [run for run in runs if run.name in used])
     if not quiet:
-        print("\n".join([*map(tables.screen, every), *(printable(line) for lines in answers for line in lines), ""]))
+        print("\n".join([*map(cells.screen, every), *(printable(line) for lines in answers for line in lines), ""]))
         for remark in found.remarks:
             print(f"note: {printable(remark)}")
         if config.curves is None and not drawn:

@@ -15,7 +15,6 @@ from dsac.collection.worlds import make_worlds
 from dsac.config import load
 from dsac.evaluation.scoring import MOST_WORLDS, Score, worlds
 from dsac.export import c_header, controller, onnx_graph, risk
-from dsac.export.c_library import compiler
 from dsac.export.contract import (
     check_task,
     contract,
@@ -30,6 +29,7 @@ from dsac.export.runtimes import (
     c_runtime,
     check_closed_loop,
     checked_risk,
+    compiler,
     onnx_runtime,
     play,
     torch_runtime,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dsac.data import Batch, Transition
 from envs.native.compile_cache import lazy_kernel
+from envs.native.random_words import next_word
 
 TRANSITION, TERMINATED, TRUNCATED = 1, 2, 4
 
@@ -49,21 +50,6 @@ class Rows(NamedTuple):
     end: Any
     reward: Any
     discount: Any
-
-
-@lazy_kernel
-def next_word(state: Words) -> np.uint64:
-    """The next 64 bits of xoshiro256++ (Blackman and Vigna, 2019); state (4,) moves on in place."""
-    total = state[0] + state[3]
-    word: np.uint64 = ((total << np.uint64(23)) | (total >> np.uint64(41))) + state[0]
-    shifted = state[1] << np.uint64(17)
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = (state[3] << np.uint64(45)) | (state[3] >> np.uint64(19))
-    return word
 
 
 @lazy_kernel

@@ -6,21 +6,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from dsac.cli.progress import clock
+from dsac.cli.live import LiveScreen
+from dsac.cli.progress import PLAIN_LINE_SECONDS, clock
 from dsac.sweep.runner import ELSEWHERE, FAILED, FINISHED_RUN, STOPPED, TRAINING, WAITING, Run
 
-PLAIN_LINE_SECONDS = 10.0
 ORDER = (TRAINING, ELSEWHERE, FAILED, STOPPED, FINISHED_RUN, WAITING)
 
 
-class View:
+class View(LiveScreen):
     """Shows runs when told to, and says once what became of each. A context manager.
 
     head: the line above all runs, made of them and the number of slots; None: `summary`
@@ -28,18 +25,9 @@ class View:
 
     def __init__(self, head: Callable[[Sequence[Run], int], str] | None = None) -> None:
         self.head = head or summary
-        self.console = Console(file=sys.stderr)
-        self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False)
+        super().__init__(Console(file=sys.stderr), redirect_stderr=False)
         self.states: dict[int, str] = {}
         self.drawn = -PLAIN_LINE_SECONDS
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.live.stop()
 
     def show(self, runs: Sequence[Run], slots: int) -> None:
         """Draw what changed, with `slots` runs at a time: cheap enough for several times a second."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsac.compare.tables import number
+from dsac.compare.cells import number
 from dsac.persistence import atomic
 from dsac.schema.plain_text import csv_cell
 from dsac.schema.plain_text import markdown as escaped

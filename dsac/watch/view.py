@@ -7,18 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dsac.cli.progress import clock
+from dsac.cli.live import LiveScreen
+from dsac.cli.progress import PLAIN_LINE_SECONDS, clock
 from dsac.watch.run_state import FAILED, FINISHED, ORDER, STOPPED, TRAINING, UNREADABLE, RunState
 
-PLAIN_LINE_SECONDS = 10.0
 CURVE_WIDTH = 20
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 WIDE, LEFT_OUT = 130, ("done", "env steps/s", "updates/s")  # columns that a narrow screen has no room for
@@ -26,22 +23,13 @@ STYLES = {TRAINING: "cyan", FAILED: "red", UNREADABLE: "red", STOPPED: "yellow",
 RIGHT = ("env steps", "done", "env steps/s", "updates/s", "left", "last evaluation")
 
 
-class LiveView:
+class LiveView(LiveScreen):
     """Shows runs when told to; where there is no terminal each change of state once. A context manager."""
 
     def __init__(self) -> None:
-        self.console = Console()
-        self.live = Live(console=self.console, auto_refresh=False)
+        super().__init__(Console())
         self.states: dict[str, str] = {}
         self.said = -PLAIN_LINE_SECONDS
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.live.stop()
 
     def show(self, runs: Sequence[RunState]) -> None:
         """Draw the runs, or say what changed and, now and then, how far those in training are."""

@@ -36,6 +36,7 @@ _ENGINE_FILES = (
     "libmujoco.py",
     "noise.py",
     "physics.py",
+    "random_words.py",
     "../task.py",
     "worlds.py",
 )

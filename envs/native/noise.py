@@ -1,4 +1,4 @@
-"""Random numbers in compiled code, from a generator of 32 bytes that is saved with an env."""
+"""The noise of an env in compiled code, from a generator that is saved with it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,13 @@ import numpy as np
 from numba import njit
 
 from envs.native.physics import Noise
-
-
-@njit
-def _rotated(value, distance):
-    return (value << np.uint64(distance)) | (value >> np.uint64(64 - distance))
+from envs.native.random_words import next_word
 
 
 @njit
 def draw(state):
-    """The next number of xoshiro256++ (Blackman and Vigna 2019), uniform in [0, 1) with 53 bits; state (4,) uint64."""
-    result = _rotated(state[0] + state[3], 23) + state[0]
-    shifted = state[1] << np.uint64(17)
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = _rotated(state[3], 45)
-    return np.float64(result >> np.uint64(11)) * 2.0**-53
+    """The next number, uniform in [0, 1) with 53 bits; state (4,) uint64, of `next_word`."""
+    return np.float64(next_word(state) >> np.uint64(11)) * 2.0**-53
 
 
 @njit

@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 
 from dsac.cli.progress import following
+from dsac.compare.cells import number
 from dsac.compare.comparison import listed
 from dsac.compare.page.views import Part
 from dsac.compare.results import Run
-from dsac.compare.tables import number
 from dsac.errors import ConfigError
 from dsac.runs.saved_config import saved, saved_env
 

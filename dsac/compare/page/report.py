@@ -17,6 +17,7 @@ from typing import Any
 
 from dsac.compare import tables
 from dsac.compare.calibration import Calibration
+from dsac.compare.cells import Table
 from dsac.compare.commands import commands, differences
 from dsac.compare.comparison import Comparison, incomparable
 from dsac.compare.groups import Group, remarks_on
@@ -25,7 +26,6 @@ from dsac.compare.page.charts import chart_data
 from dsac.compare.page.films import Film, best_films
 from dsac.compare.page.views import Part, overview, parts_of
 from dsac.compare.scores import AXES
-from dsac.compare.tables import Table
 from dsac.errors import ConfigError
 from dsac.schema.validate import as_word, command
 

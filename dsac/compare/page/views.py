@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dsac.compare.cells import NOTHING, duration, number, spread
 from dsac.compare.comparison import Comparison
 from dsac.compare.groups import Group
 from dsac.compare.page.names import Name, names, worded
 from dsac.compare.scores import Pair, Summary
-from dsac.compare.tables import NOTHING, duration, lost, number, spread
+from dsac.compare.tables import lost
 
 ALL_TOLD = 8  # groups of a view that are drawn in colour; of more, the best of each algorithm and the best others
 TOLD = 6
